@@ -1,0 +1,266 @@
+"""What can be asked of a trained model: samples, codes, filled-in cells, scores, pictures.  Functions of a `Run`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import numpy as np
+
+from reverie.arrays import named_leaves
+from reverie.data import load_array
+from reverie.data.dataset import Dataset, Rows
+from reverie.errors import Interrupted, ReverieError, nearest
+from reverie.estimate import Estimate
+from reverie.evaluate import annealed, measure, tasks
+from reverie.evaluate import impute as imputing
+from reverie.evaluate.certify import in_file_units
+from reverie.evaluate.measure import view
+from reverie.evaluate.rows import Watch
+from reverie.files import npz_bytes, write_atomic
+from reverie.prob.contracts import Encodes, Reconstructs, Remembers
+from reverie.progress import Progress, Quiet
+from reverie.train.signals import Stop
+from reverie.trained import Trained
+
+WHAT = {"encode": Encodes, "impute": Reconstructs, "memory": Remembers}
+
+
+class Scores(NamedTuple):
+    """A certified log-likelihood for each row: `values` (n,), and the `record` that says what they are."""
+
+    values: np.ndarray
+    record: Estimate
+
+
+def need(run: Trained, verb: str) -> Any:
+    """Return the run's model, insisting that it can do `verb`.
+
+    Raises:
+        ReverieError: naming what the model can do instead.
+    """
+    model = run.model
+    if isinstance(model, WHAT[verb]):
+        return model
+    able = [name for name, protocol in WHAT.items() if isinstance(model, protocol)]
+    raise ReverieError(f"{verb}: a {run.record['model']} cannot; it can: evaluate, sample, score, {', '.join(able)}")
+
+
+def class_index(data: Dataset, label: str | int) -> int:
+    """Return the number of a class given by name or number.
+
+    Raises:
+        ReverieError: for a class the data have not.
+    """
+    names = list(data.class_names or ())
+    if str(label) in names:
+        return names.index(str(label))
+    raise ReverieError(f"class: {label!r} is not one of {', '.join(names) or 'none'}{nearest(str(label), names)}")
+
+
+def given_of(run: Trained, n: int, label: str | int | None) -> np.ndarray | None:
+    """Return one-hot classes for n rows of a class-conditional model (None cycles through them), else None."""
+    if not getattr(run.model, "conditional", False):
+        if label is not None:
+            raise ReverieError(f"class: {run.path.name} is not class-conditional; train with --conditional")
+        return None
+    classes = run.facts.classes
+    numbers = np.arange(n) % classes if label is None else np.full(n, class_index(run.facts, label))
+    return np.eye(classes, dtype=np.float32)[numbers]
+
+
+def told_class(run: Trained, n: int, label: str | int | None, verb: str) -> np.ndarray | None:
+    """Return one-hot classes for n rows that somebody brings, insisting on `label` for a class-conditional model.
+
+    Raises:
+        ReverieError: without a label where one is needed, or with one where there are no classes.
+    """
+    if label is None and getattr(run.model, "conditional", False):
+        names = ", ".join(run.facts.class_names or ())
+        raise ReverieError(
+            f"class: {run.path.name} is class-conditional, so {verb} must be told the class of the rows; "
+            f"give --class (label=), one of {names}"
+        )
+    return given_of(run, n, label)
+
+
+def sample(run: Trained, n: int, *, seed: int = 0, label: str | int | None = None, mean: bool = False) -> np.ndarray:
+    """Draw n rows from the model.
+
+    Args:
+        n: how many.
+        seed: of the draws; row i depends on (seed, i) alone.
+        label: class to draw from (class-conditional models; None cycles through the classes).
+        mean: return E[x | h] of each draw rather than x, as pictures usually show.
+
+    Returns:
+        Rows in the file's own units, shape (n, *shape).
+    """
+    given = given_of(run, n, label)
+    means, draws = tasks.samples(run.model, n, seed=seed, given=given)
+    return shaped(run.facts, means if mean else draws)
+
+
+def shaped(data: Dataset, rows: np.ndarray) -> np.ndarray:
+    """Return model rows in the file's own units and shape."""
+    return data.restore(rows).reshape(-1, *data.shape)
+
+
+def encode(run: Trained, x: Any, *, label: str | int | None = None) -> np.ndarray:
+    """Return the code of each row, shape (n, d): the posterior means of all layers.
+
+    Args:
+        x: a file or array of rows in the file's own units; cells may be missing where those of training were.
+        label: class of the rows (class-conditional models, which need it).
+    """
+    model, rows = need(run, "encode"), view(run.facts, new_rows(run, x))
+    return tasks.encode(model, rows, given=told_class(run, len(rows), label, "encode"))
+
+
+def new_rows(run: Trained, x: Any) -> np.ndarray:
+    """Return rows to be scored or encoded, in the file's units; a model that never saw a missing cell takes none."""
+    return run.facts.like(x, missing=run.facts.missing)
+
+
+def impute(
+    run: Trained,
+    x: Any,
+    mask: Any = None,
+    *,
+    iterations: int = 100,
+    seed: int = 0,
+    label: str | int | None = None,
+) -> np.ndarray:
+    """Return x with its missing cells filled in by the model's means, shape (n, *shape), in the file's own units.
+
+    Args:
+        x: a file or array; NaN is missing.
+        mask: True where a cell is known (array, or a file of 0 and 1), or a rule (``drop:0.6``, ``rect:12``,
+            ``half``, ``nan``); None is ``nan``.
+        iterations: of decoding one's own guess.
+        seed: of the start and the draws.
+        label: class of the rows (class-conditional models, which need it).
+    """
+    model, data = need(run, "impute"), run.facts
+    stored = data.like(x)
+    rows, given = soft_view(data, stored), told_class(run, len(stored), label, "impute")
+    known = known_cells(mask, rows, data, seed)
+    found = imputing.impute(
+        model, rows, known, iterations=iterations, seed=seed, given=given, levels=data.levels,
+        centre=imputing.centre_of(data),
+    )  # fmt: skip
+    filled = data.restore(found.filled)
+    # What was known comes back as it was given, not through scaling and back.
+    return np.where(found.mask, np.asarray(stored, np.float64), filled).reshape(-1, *data.shape)
+
+
+def soft_view(data: Dataset, stored: np.ndarray) -> np.ndarray:
+    """Return rows in the model's units without drawing: grey cells stay means, as the paper's protocol has them."""
+    scaled = (np.asarray(stored, np.float32) - np.asarray(data.shift, np.float32)) / np.asarray(data.scale, np.float32)
+    return (scaled >= 0.5).astype(np.float32) if data.binarisation == "threshold" else scaled
+
+
+def known_cells(mask: Any, rows: np.ndarray, data: Dataset, seed: int) -> np.ndarray:
+    """Return which cells are known, shape (n, D), from an array, a file, a rule or None."""
+    if mask is None:
+        return ~np.isnan(rows)
+    if isinstance(mask, str) and not Path(mask).exists():
+        return imputing.mask_of(mask, rows, data.shape, seed=seed)
+    known = np.asarray(load_array(mask) if isinstance(mask, str | Path) else mask).astype(bool)
+    return known.reshape(known.shape[0], -1)
+
+
+def evaluate(
+    run: Trained,
+    split: str = "test",
+    *,
+    data: Any = None,
+    estimator: str = "importance",
+    samples: int | None = None,
+    rows: int | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    **more: Any,
+) -> dict[str, Estimate]:
+    """Return the certified numbers of the run on a split, or on `data` (a path or array of one's own).
+
+    Rows that are done are kept in the run folder; an evaluation that was stopped goes on where it was.
+    With ``estimator="ais"`` the two-sided gap on rows simulated from the model stands beside the number.
+
+    Raises:
+        Interrupted: when asked to stop (Ctrl-C, SIGTERM), after the block of rows under way.
+    """
+    dataset, split = (run.data, split) if data is None else (own_data(run, data), "own")
+    total = min(rows or dataset.size(split), dataset.size(split)) if split in dataset.splits else 1
+    partial = run.folder.arrays / f"partial-{split}-{estimator}-{samples or measure.SAMPLES.get(estimator)}.npz"
+    kept = "the rows done are kept; the same command goes on from there"
+    with Stop() as stop, (progress or Quiet()).task(f"log-likelihood of {run.path.name}", total) as task:
+        watch = _until_stopped(task, stop, f"evaluate: stopped after {{:,}} of {total:,} rows; {kept}")
+        found, result = measure.evaluate(
+            run.model, dataset, split, estimator=estimator, samples=samples, rows=rows, minutes=minutes, seed=seed,
+            resume=partial, progress=watch, **more,
+        )  # fmt: skip
+        if estimator == "ais":
+            watch = _until_stopped(Quiet(), stop, f"evaluate: stopped at the simulated rows; {kept}")
+            found |= annealed.simulated_gap(run.model, seed=seed, progress=watch, **{"chains": samples or 16, **more})
+    key = f"{split}/{result.estimator}" + (f"/{rows}" if rows else "")
+    record = {name: estimate.to_json() for name, estimate in found.items()}
+    run.folder.add_evaluation(key, record, certified_rows(result, dataset, split))
+    if len(result.indices) >= total:
+        partial.unlink(missing_ok=True)
+    return found
+
+
+def _until_stopped(task: Any, stop: Stop, said: str) -> Watch:
+    """Return ``watch(done, **numbers)``, which tells `task` and raises once Ctrl-C or SIGTERM has asked to stop."""
+
+    def watch(done: int, **numbers: float) -> None:
+        task.update(done, **numbers)
+        if stop.asked:
+            raise Interrupted(said.format(done))
+
+    return watch
+
+
+def certified_rows(result: Any, data: Dataset, split: str) -> dict[str, np.ndarray]:
+    """Return the per-row arrays of an evaluation, in the file's own units."""
+    return dict(in_file_units(result, data, split).arrays())
+
+
+def own_data(run: Trained, data: Any) -> Dataset:
+    """Return rows of one's own as a split ``own`` of a data set that is taken as the run's was."""
+    stored = new_rows(run, data)
+    base = run.data if getattr(run.model, "conditional", False) else run.facts
+    splits = {**base.splits, "own": Rows(stored)}
+    return dataclasses.replace(base, splits=splits, hash=Dataset.hash_of(stored))
+
+
+def score(
+    run: Trained, x: Any, *, samples: int | None = None, seed: int = 0, progress: Progress | None = None
+) -> Scores:
+    """Return a certified log-likelihood for each row of a file or array, in the file's own units.
+
+    A row's score depends on the row, the seed and the number of samples alone.
+
+    Raises:
+        Interrupted: when asked to stop (Ctrl-C, SIGTERM), after the block of rows under way.
+    """
+    stored = new_rows(run, x)
+    base = run.data if getattr(run.model, "conditional", False) else run.facts
+    with Stop() as stop, (progress or Quiet()).task(f"scores by {run.path.name}", len(stored)) as task:
+        said = f"score: stopped after {{:,}} of {len(stored):,} rows; the same command does them from the first"
+        watch = _until_stopped(task, stop, said)
+        values, record = measure.score(run.model, base, stored, samples=samples, seed=seed, progress=watch)
+    return Scores(values, record)
+
+
+def export(run: Trained, path: str | Path) -> Path:
+    """Write the weights as plain arrays, by name, to an .npz that numpy alone can read."""
+    target = Path(path)
+    if target.suffix != ".npz":
+        raise ReverieError(f"out: {target} must end in .npz")
+    write_atomic(target, npz_bytes({name: np.asarray(leaf) for name, leaf in named_leaves(run.model, eqx.is_array)}))
+    return target

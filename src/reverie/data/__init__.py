@@ -1,0 +1,108 @@
+"""Data: a name, a path or arrays in, a `Dataset` out.
+
+The names can be listed without importing JAX; it is imported when rows are loaded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reverie.errors import ReverieError, nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from reverie.data.dataset import Dataset
+    from reverie.data.named import Entry
+
+__all__ = ["catalogue", "load", "load_array"]
+
+
+def catalogue() -> list[Entry]:
+    """Return what `reverie data` lists: the data sets that have a name, each with `here`."""
+    from reverie.data.named import catalogue as entries
+
+    return entries()
+
+
+def load(
+    spec: Any,
+    *,
+    binarisation: str | None = None,
+    likelihood: str | None = None,
+    split_rule: str | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """Return a data set, ready to be trained on.
+
+    Args:
+        spec: a name of `catalogue`, a path (.csv, .npy, .npz, .amat or a folder of images), an array (n, D) or
+            (n, height, width[, 3]), or a mapping with ``train``, ``valid`` and ``test`` arrays and classes
+            ``train_labels`` ...; one that lacks is held out of ``train``.
+        binarisation: ``dynamic``, ``sampled-fixed``, ``threshold`` or ``as-is``; None for what suits.
+        likelihood: ``bernoulli``, ``categorical`` or ``gaussian``; None for what suits.
+        split_rule: a named split of a named set; None for the default.
+        seed: of the random split of own data.
+
+    Raises:
+        ReverieError: one line that names the file or the argument, says what is wrong and what to do.
+    """
+    from reverie.data.build import Wish, assemble
+
+    wish = Wish(binarisation, likelihood, split_rule, _seed(seed))
+    if isinstance(spec, str | Path):
+        known = {entry.name: entry for entry in catalogue()}
+        if isinstance(spec, str) and spec in known:
+            return _named(known[spec], wish)
+        return _of_path(Path(spec).expanduser(), str(spec), tuple(known), wish)
+    from reverie.data import own
+
+    if isinstance(spec, Mapping):
+        return assemble(own.from_mapping(spec, "data"), "arrays", "data", wish)
+    return assemble(own.from_array(spec, "data"), "array", "data", wish)
+
+
+def load_array(path: str | Path) -> np.ndarray:
+    """Return the numbers of a file as they lie there (masks, inputs): .npy, .npz of one array, .csv or an image."""
+    from reverie.data.like import load_array as read
+
+    return read(path)
+
+
+def _named(entry: Entry, wish: Any) -> Dataset:
+    from dataclasses import replace
+
+    from reverie.data import build, describe
+    from reverie.data.splits import check_rule
+
+    rule = check_rule(wish.split_rule, entry.rules, entry.name)
+    if wish.binarisation is None and wish.likelihood in (None, "bernoulli"):
+        wish = replace(wish, binarisation=entry.binarisation)
+    raw, text = entry.raw(rule)
+    found = describe.understand([rows.x for rows in raw.splits.values()], entry.shape)
+    # A rule may give a row twice; the default split gives every row once.
+    found = replace(found, rows=sum(entry.rows))
+    return build.settle(raw, entry.name, entry.name, wish, found, rule, text, entry.white)
+
+
+def _of_path(path: Path, asked: str, names: tuple[str, ...], wish: Any) -> Dataset:
+    from reverie.data import own
+    from reverie.data.build import assemble
+
+    if not path.exists():
+        if path.suffix or len(path.parts) > 1:
+            raise ReverieError(f"data: no file or folder {asked}; check the path")
+        raise ReverieError(
+            f"data: {asked!r} is neither a name{nearest(asked, names)} nor a path here (names: {', '.join(names)})"
+        )
+    name = re.sub(r"[^A-Za-z0-9._]+", "-", path.resolve().stem).strip("-.") or "data"
+    return assemble(own.read(path), name, asked, wish)
+
+
+def _seed(seed: Any) -> int:
+    if not isinstance(seed, int) or seed < 0:
+        raise ReverieError(f"seed: {seed!r} is not a seed; give a whole number from 0 up")
+    return seed

@@ -1,0 +1,183 @@
+"""From rows as they were read to a `Dataset`: law, scale, split, notes and hash."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from reverie.data import describe
+from reverie.data.dataset import Dataset
+from reverie.data.describe import Choice, Understanding
+from reverie.data.rows import Raw, Rows, hash_rows, narrow, pieces
+from reverie.data.splits import OWN, RANDOM, check_rule, divide
+from reverie.errors import ReverieError
+
+#: A column rounded to single precision by more than this share of its spread is refused.
+_ROUGH = 0.01
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What was asked for, None where it is left to the rows."""
+
+    binarisation: str | None = None
+    likelihood: str | None = None
+    split_rule: str | None = None
+    seed: int = 0
+
+
+def assemble(raw: Raw, name: str, source: str, wish: Wish) -> Dataset:
+    """Return the data set of a person's own rows: looked at, split, given a law and a scale.
+
+    Raises:
+        ReverieError: one line that names the file, what is wrong and what to do.
+    """
+    check_rule(wish.split_rule, (RANDOM,) if "all" in raw.splits else (OWN,), source)
+    splits, rule, text = divide(raw.splits, wish.seed, source)
+    try:
+        found = describe.understand((rows.x for rows in raw.splits.values()), raw.shape, raw.columns)
+        return settle(replace(raw, splits=splits), name, source, wish, found, rule, text)
+    except ReverieError as error:
+        # What looks at rows does not know where they come from.
+        raise ReverieError(re.sub("^data:", f"{source}:", str(error))) from None
+
+
+def settle(
+    raw: Raw, name: str, source: str, wish: Wish, found: Understanding, rule: str, text: str, white: float | None = None
+) -> Dataset:
+    """Return the data set of rows in their splits, of which `found` is known."""
+    choice = describe.choose(found, wish.likelihood, wish.binarisation, white)
+    dtype = narrow(found.low, found.high, found.whole, bool(found.missing))
+    splits = {split: Rows(rows.x.astype(dtype, copy=False), rows.y) for split, rows in raw.splits.items()}
+    shape = _picture(raw, found)
+    choice = _scaled(choice, found, splits["train"].x, shape, source, raw.columns)
+    notes = [*describe.sentences(found, shape, raw.columns), *raw.notes, *_law(choice, found), text]
+    if raw.class_names:
+        notes.append(f"{len(raw.class_names):,} classes: {_few(raw.class_names)}.")
+    if shape != raw.shape:
+        notes.append(f"Rows of {raw.shape[0]:,} pixels are shown as images of {shape[0]} x {shape[1]}.")
+    raw = replace(raw, splits=splits, shape=shape, notes=tuple(notes))
+    return _dataset(raw, name, source, choice, rule, missing=bool(found.missing))
+
+
+def _dataset(raw: Raw, name: str, source: str, choice: Choice, rule: str, *, missing: bool = False) -> Dataset:
+    """Return the data set of split rows whose law and scale are settled."""
+    made = Dataset(
+        name=name,
+        source=source,
+        splits=dict(raw.splits),
+        shape=raw.shape,
+        likelihood=choice.likelihood,  # type: ignore[arg-type]
+        binarisation=choice.binarisation,  # type: ignore[arg-type]
+        hash="",
+        levels=choice.levels,
+        shift=0.0 if choice.shift is None else choice.shift,
+        scale=1.0 if choice.scale is None else choice.scale,
+        columns=raw.columns,
+        class_names=raw.class_names,
+        missing=missing,
+        split_rule=rule,
+        notes=raw.notes,
+    )
+    if choice.binarisation == "sampled-fixed":
+        made = replace(made, splits=_drawn_once(made))
+    return replace(made, hash=hash_rows(made.splits))
+
+
+def _drawn_once(made: Dataset) -> dict[str, Rows]:
+    """Return every row binarised once: stored at the two ends of its range, so that its units stay the file's."""
+    if not made.resident:
+        raise ReverieError(
+            f"{made.source}: sampled-fixed keeps its draws in memory and these rows are read from disk; "
+            "use dynamic, or raise REVERIE_RESIDENT_BYTES"
+        )
+    splits = {}
+    for split, (x, y) in made.splits.items():
+        fixed = np.empty_like(x)
+        for start in range(0, len(x), 10_000):
+            rows = made.rows(split, start, start + 10_000)
+            fixed[start : start + 10_000] = made.restore(rows).astype(x.dtype)
+        splits[split] = Rows(fixed, y)
+    return splits
+
+
+def _scaled(
+    choice: Choice, found: Understanding, train: Any, shape: tuple[int, ...], source: str, names: Any
+) -> Choice:
+    """Return the choice with the shift and scale of the training rows where it leaves them open (gaussian)."""
+    if choice.scale is not None:
+        return choice
+    mean, deviation = _moments(train)
+    if len(shape) > 1:
+        # One scale for all pixels keeps what is brighter brighter; the border of a picture may be constant.
+        total = math.sqrt(float(np.mean(deviation**2 + (mean - mean.mean()) ** 2)))
+        return replace(choice, shift=float(mean.mean()), scale=total or 1.0)
+    _refuse_rounding(found, deviation, source, names)
+    scale = np.where(deviation > 0, deviation, 1.0)
+    return replace(choice, shift=mean, scale=scale)  # type: ignore[arg-type]
+
+
+def _moments(x: Any) -> tuple[Float[np.ndarray, " D"], Float[np.ndarray, " D"]]:
+    """Return mean and standard deviation of each column, missing cells left out; (0, 0) for one without a value."""
+    seen, total = np.zeros(x.shape[1]), np.zeros(x.shape[1])
+    for piece in pieces(x):
+        total += np.nansum(piece, axis=0, dtype=np.float64)
+        seen += (~np.isnan(piece)).sum(axis=0)
+    mean = total / np.maximum(seen, 1)
+    squares = np.zeros(x.shape[1])
+    for piece in pieces(x):
+        squares += np.nansum((piece - mean) ** 2, axis=0)
+    return mean, np.sqrt(squares / np.maximum(seen, 1))
+
+
+def _refuse_rounding(found: Understanding, deviation: np.ndarray, source: str, names: Any) -> None:
+    largest = np.maximum(np.abs(found.lows), np.abs(found.highs))
+    rough = np.where(found.constant, 0.0, largest * 2.0**-24 / np.maximum(deviation, 1e-300)) > _ROUGH
+    if rough.any():
+        column = int(rough.argmax())
+        raise ReverieError(
+            f"{source}: {describe.label(column, names)} varies too little around {found.lows[column]:.6g} for single "
+            "precision; subtract a constant from it"
+        )
+
+
+def _law(choice: Choice, found: Understanding) -> list[str]:
+    text = f"Law: {choice.likelihood} ({choice.why})"
+    if choice.likelihood == "bernoulli":
+        how = {
+            "dynamic": "each pixel drawn afresh at every visit",
+            "sampled-fixed": "each pixel drawn once",
+            "threshold": "cut at one half",
+            "as-is": "as they are",
+        }
+        notes = [f"{text}; binarisation: {choice.binarisation}, {how[choice.binarisation]}."]
+        if choice.scale not in (1.0, 255.0) and found.kind not in ("binary",):
+            notes.append(f"Values are divided by the largest, {choice.scale:g}.")
+        return notes
+    notes = [f"{text}."]
+    if choice.likelihood == "gaussian" and found.constant.any():
+        notes.append(
+            "A column that never changes has no density: its share of the likelihood grows as a model narrows on it, "
+            "so compare only models of the same rows, or leave the column out."
+        )
+    if choice.likelihood == "gaussian" and found.whole:
+        notes.append("Whole numbers under a gaussian law: likelihoods are densities, not probabilities.")
+    return notes
+
+
+def _picture(raw: Raw, found: Understanding) -> tuple[int, ...]:
+    """Return the shape of a row as a person sees it: a flat row of grey pixels is square if it can be."""
+    width = found.columns
+    side = math.isqrt(width)
+    numbered = raw.columns is None or all(name[-1:].isdigit() for name in raw.columns)
+    square = len(raw.shape) == 1 and found.kind == "grey" and side * side == width and numbered
+    return (side, side) if square else raw.shape
+
+
+def _few(names: tuple[str, ...], most: int = 12) -> str:
+    return ", ".join(names[:most]) + (" ..." if len(names) > most else "")

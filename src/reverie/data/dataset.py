@@ -1,0 +1,291 @@
+"""A data set as a model meets it: stored rows, how they become numbers, and how numbers go back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
+
+from reverie.data import like
+from reverie.data.rows import Absent, Gathered, Rows, hash_rows, in_memory, pieces
+
+__all__ = ["DRAWS", "EVALUATION_SEED", "Binarisation", "Dataset", "Likelihood", "Prepare", "Rows", "Source"]
+
+Likelihood = Literal["bernoulli", "categorical", "gaussian"]
+Binarisation = Literal["dynamic", "sampled-fixed", "threshold", "as-is"]
+
+#: The seed with which every evaluation binarises grey rows once (the MEM-VAE paper's own).
+EVALUATION_SEED = 1234
+#: The binarisations that draw.  Rows that are drawn once are stored as 0 or 1, which draws leave as they are.
+DRAWS = ("dynamic", "sampled-fixed")
+_BLOCK = 1000
+
+
+class Prepare(eqx.Module):
+    """How a stored row becomes what a model sees: scaled, then binarised if the data are grey means.
+
+    model value = (stored - shift) / scale; for ``bernoulli`` that is a mean in [0, 1].  A missing cell stays NaN.
+    """
+
+    shift: np.ndarray | float = eqx.field(static=False)
+    scale: np.ndarray | float = eqx.field(static=False)
+    binarise: str = eqx.field(static=True)
+    missing: bool = eqx.field(static=True, default=False)
+
+    def __call__(self, key: PRNGKeyArray, stored: Float[Array, " D"]) -> Float[Array, " D"]:
+        """Return one row in the model's units; `key` is used by ``dynamic`` binarisation alone."""
+        x = (stored.astype(jnp.float32) - self.shift) / self.scale
+        if self.binarise not in ("dynamic", "threshold"):
+            return x
+        cut = _uniform_below(key, x) if self.binarise == "dynamic" else x >= 0.5
+        binary = cut.astype(jnp.float32)
+        return jnp.where(jnp.isnan(x), x, binary) if self.missing else binary
+
+
+def _uniform_below(key: PRNGKeyArray, p: Float[Array, "... D"]) -> Bool[Array, "... D"]:
+    """Return True with probability p, to within 2^-17: each random word serves two cells, which halves the time."""
+    columns = p.shape[-1]
+    words = jax.random.bits(key, (*p.shape[:-1], -(-columns // 2)))
+    halves = jnp.concatenate([words >> 16, words & 0xFFFF], axis=-1)[..., :columns]
+    return halves.astype(jnp.float32) < p * 65536.0
+
+
+class Source(eqx.Module):
+    """The training rows as the compiled loop is given them: arrays on the device, or a way to read them from disk.
+
+    Attributes:
+        x: stored rows (n, D), or None when they are read from disk as needed.
+        y: classes (n,), or None.
+        size: n.
+        disk: the rows on disk, or None.
+    """
+
+    x: Shaped[Array, "n D"] | None
+    y: Int[Array, " n"] | None
+    size: int = eqx.field(static=True)
+    disk: Gathered | None = eqx.field(static=True, default=None)
+
+    def take(self, indices: Int[Array, " B"]) -> tuple[Shaped[Array, "B D"], Int[Array, " B"] | None]:
+        """Return stored rows and classes at `indices` (each in 0..n-1); the same numbers wherever the rows lie."""
+        labels = None if self.y is None else self.y.at[indices].get(mode="promise_in_bounds")
+        if self.disk is None:
+            assert self.x is not None
+            return self.x.at[indices].get(mode="promise_in_bounds"), labels
+        dtype = jax.dtypes.canonicalize_dtype(self.disk.dtype)
+        rows = jax.ShapeDtypeStruct((*indices.shape, self.disk.shape[1]), dtype)
+        return jax.pure_callback(_Reader(self.disk, dtype), rows, indices, vmap_method="sequential"), labels
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads rows on the host, with numpy alone: a callback that asks JAX for anything may wait for itself."""
+
+    disk: Gathered
+    dtype: Any
+
+    def __call__(self, indices: np.ndarray) -> np.ndarray:
+        return self.disk[np.asarray(indices)].astype(self.dtype, copy=False)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows in splits, with everything needed to train on them and to give results in the file's own units.
+
+    Attributes:
+        name: short name, used in run folders (``digits``, or a file's stem).
+        source: what was asked for: a catalogue name or a path.
+        splits: ``train``, ``valid``, ``test`` to `Rows`; x of shape (n, D) in the stored dtype.
+        shape: of one row as a person sees it: (28, 28), (h, w, 3), or (D,) for a table.
+        likelihood: the law chosen for the rows.
+        binarisation: how grey became binary; ``as-is`` where nothing was done.
+        levels: number of categories (categorical only, else 0).
+        shift, scale: model value = (stored - shift) / scale, per column or one number.
+        columns: names of a table's columns.
+        class_names: names of the classes that `Rows.y` numbers.
+        missing: whether some cells are missing (NaN).
+        split_rule: the named rule that made the splits.
+        hash: SHA-256 over every split's bytes, shapes and classes.
+        notes: what was understood of the data, a sentence each.
+    """
+
+    name: str
+    source: str
+    splits: Mapping[str, Rows]
+    shape: tuple[int, ...]
+    likelihood: Likelihood
+    binarisation: Binarisation
+    hash: str
+    levels: int = 0
+    shift: np.ndarray | float = 0.0
+    scale: np.ndarray | float = 1.0
+    columns: tuple[str, ...] | None = None
+    class_names: tuple[str, ...] | None = None
+    missing: bool = False
+    split_rule: str = "default"
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def width(self) -> int:
+        """D, the number of values in a row."""
+        return int(self.splits["train"].x.shape[1])
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, 0 without labels."""
+        return len(self.class_names) if self.class_names else 0
+
+    @property
+    def measure(self) -> Literal["mass", "density"]:
+        return "density" if self.likelihood == "gaussian" else "mass"
+
+    @property
+    def resident(self) -> bool:
+        """Whether the training rows are held in memory rather than read from disk as needed."""
+        return in_memory(self.splits["train"].x)
+
+    @property
+    def prepare(self) -> Prepare:
+        """The map from a stored row to a training row."""
+        return Prepare(_float32(self.shift), _float32(self.scale), self.binarisation, self.missing)
+
+    @property
+    def log_scale(self) -> float:
+        """sum_d log scale_d: log-density in the file's units = log-density in the model's - `log_scale`."""
+        if self.measure == "mass":
+            return 0.0
+        return float(np.log(np.broadcast_to(np.asarray(self.scale, np.float64), (self.width,))).sum())
+
+    def size(self, split: str) -> int:
+        return int(self.splits[split].x.shape[0])
+
+    def rows(self, split: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Return rows [start, stop) in the model's units, float32, as every evaluation sees them.
+
+        Dynamic binarisation is drawn once and for all: row i depends on (split, i) alone.
+        """
+        stop = self.size(split) if stop is None else min(stop, self.size(split))
+        if stop <= start:
+            return np.zeros((0, self.width), np.float32)
+        first, last = start // _BLOCK, -(-stop // _BLOCK)
+        blocks = [self._block(split, b) for b in range(first, last)]
+        return np.concatenate(blocks)[start - first * _BLOCK : stop - first * _BLOCK]
+
+    def labels(self, split: str, start: int = 0, stop: int | None = None) -> np.ndarray | None:
+        y = self.splits[split].y
+        return None if y is None else y[start:stop]
+
+    def blocks(self, split: str, size: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        """Yield (rows, labels) of a split in order, `size` at a time, as `rows` would give them."""
+        for start in range(0, self.size(split), size):
+            yield self.rows(split, start, start + size), self.labels(split, start, start + size)
+
+    def _block(self, split: str, block: int) -> np.ndarray:
+        stored = self.splits[split].x[block * _BLOCK : (block + 1) * _BLOCK]
+        return self.view(stored, [EVALUATION_SEED, _code(split), block])
+
+    def view(self, stored: np.ndarray, seed: int | list[int] = EVALUATION_SEED) -> np.ndarray:
+        """Return stored rows in the model's units, grey rows binarised with a fixed `seed`; missing cells stay NaN."""
+        x = (np.asarray(stored, np.float32) - _float32(self.shift)) / _float32(self.scale)
+        if self.binarisation == "as-is":
+            return x
+        drawn = self.binarisation in DRAWS
+        cut = np.random.default_rng(seed).random(x.shape, np.float32) < x if drawn else x >= 0.5
+        return np.where(np.isnan(x), x, cut).astype(np.float32, copy=False)
+
+    def restore(self, x: np.ndarray) -> np.ndarray:
+        """Return rows in the file's own units; shape (n, D) stays."""
+        return np.asarray(x, np.float64) * self.scale + self.shift
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        """Mean of the training rows in the model's units, before any binarisation, missing cells left out."""
+        total, seen = np.zeros(self.width), np.zeros(self.width)
+        x = self.splits["train"].x
+        if isinstance(x, Absent):
+            # A model that is opened without its data takes every weight from its file, this start included.
+            return total
+        for piece in pieces(x):
+            total += np.nansum(piece, axis=0, dtype=np.float64)
+            seen += (~np.isnan(piece)).sum(axis=0) if piece.dtype.kind == "f" else len(piece)
+        return (total / np.maximum(seen, 1) - self.shift) / self.scale
+
+    def training_source(self) -> Source:
+        """Return the training rows as the compiled loop is given them."""
+        x, y = self.splits["train"]
+        labels = None if y is None else jnp.asarray(y, jnp.int32)
+        if self.resident:
+            return Source(jnp.asarray(x), labels, len(x))
+        return Source(None, labels, len(x), x if isinstance(x, Gathered) else Gathered(x))
+
+    def like(self, rows: Any, *, missing: bool = True) -> np.ndarray:
+        """Return new rows in the file's units, shape (n, D), fit to be scored, encoded or imputed.
+
+        Args:
+            rows: a file or folder in any form that can be trained on (a table's columns are found by name, classes are
+                left out), or an array of rows (n, D) or (n, *shape), or one row.
+            missing: whether cells may be missing (NaN).
+
+        Raises:
+            ReverieError: for another width, size or range than that of the rows the model was trained on.
+        """
+        found, where = like.new_rows(rows, self.shape, self.columns)
+        like.check(found, where, self, missing=missing)
+        return found
+
+    @staticmethod
+    def hash_of(rows: np.ndarray) -> str:
+        """Return the SHA-256 of rows (n, D) in the file's units, as it stands in the certificate of their scores."""
+        return hash_rows({"rows": Rows(np.ascontiguousarray(rows, np.float32))})
+
+    @staticmethod
+    def from_json(record: Mapping[str, Any]) -> Dataset:
+        """Return what `to_json` recorded: everything a model must know of its data, and rows that are not here."""
+        width = int(np.prod(record["shape"]))
+        numbers = {name: record[name] for name in ("shift", "scale")}
+        names = {name: record[name] and tuple(record[name]) for name in ("columns", "class_names")}
+        plain = ("name", "source", "likelihood", "binarisation", "levels", "missing", "split_rule", "hash")
+        fields: dict[str, Any] = {
+            "splits": {split: Rows(Absent(n, width)) for split, n in record["rows"].items()},
+            "shape": tuple(record["shape"]),
+            "notes": tuple(record["notes"]),
+            **{name: np.asarray(x) if isinstance(x, list) else x for name, x in numbers.items()},
+            **names,
+            **{name: record[name] for name in plain},
+        }
+        return Dataset(**fields)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `run.json` records: everything but the rows."""
+        return {
+            "name": self.name,
+            "source": self.source,
+            "rows": {split: self.size(split) for split in self.splits},
+            "shape": list(self.shape),
+            "likelihood": self.likelihood,
+            "binarisation": self.binarisation,
+            "levels": self.levels,
+            "shift": np.asarray(self.shift).tolist(),
+            "scale": np.asarray(self.scale).tolist(),
+            "columns": self.columns and list(self.columns),
+            "class_names": self.class_names and list(self.class_names),
+            "missing": self.missing,
+            "split_rule": self.split_rule,
+            "hash": self.hash,
+            "measure": self.measure,
+            "notes": list(self.notes),
+        }
+
+
+def _float32(a: np.ndarray | float) -> np.ndarray:
+    return np.asarray(a, np.float32)
+
+
+def _code(split: str) -> int:
+    return int.from_bytes(split.encode()[:4], "little")

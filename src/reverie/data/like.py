@@ -1,0 +1,132 @@
+"""New rows for a trained model: read, put into the form of the training rows, and checked against their law."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from reverie.data import images, own, tables
+from reverie.errors import ReverieError
+
+
+class Facts(Protocol):
+    """What must be known of the training rows (`dataset.Dataset` does)."""
+
+    @property
+    def likelihood(self) -> Any: ...
+
+    @property
+    def binarisation(self) -> Any: ...
+
+    @property
+    def levels(self) -> int: ...
+
+    @property
+    def shift(self) -> Any: ...
+
+    @property
+    def scale(self) -> Any: ...
+
+
+def load_array(path: str | Path) -> Shaped[np.ndarray, "..."]:
+    """Return the numbers of a file as they lie there: .npy, .npz with one array, .csv (all columns), an image.
+
+    Raises:
+        ReverieError: for a missing or unreadable file, or one with several arrays.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".npz" and path.exists():
+        arrays = own.read_npz(path)
+        if len(arrays) != 1:
+            raise ReverieError(f"{path}: holds {len(arrays)} arrays ({', '.join(arrays)}); give a file of one")
+        return next(iter(arrays.values()))
+    if path.suffix.lower() == ".npy" and path.exists():
+        return np.array(own.read_npy(path))
+    raw = own.read(path)
+    rows = np.asarray(raw.splits["all"].x if "all" in raw.splits else raw.splits["test"].x)
+    if images.is_image(path) and not path.is_dir():
+        return rows.reshape(raw.shape)
+    return rows.reshape(-1, *raw.shape)
+
+
+def new_rows(
+    rows: Any, shape: tuple[int, ...], columns: tuple[str, ...] | None
+) -> tuple[Shaped[np.ndarray, "n D"], str]:
+    """Return new rows (n, D) and what a message calls them.
+
+    Raises:
+        ReverieError: for another width or size than `shape`, or a table without one of the `columns`.
+    """
+    if isinstance(rows, str | Path):
+        path = Path(rows)
+        return _from_file(path, shape, columns), str(path)
+    try:
+        x = np.asarray(rows)
+    except ValueError:
+        raise ReverieError("rows: they are of unequal length; give an array of shape (n, D)") from None
+    return _flat(x, shape, "rows"), "rows"
+
+
+def _from_file(path: Path, shape: tuple[int, ...], columns: tuple[str, ...] | None) -> np.ndarray:
+    if path.suffix.lower() in (".csv", ".tsv", ".txt") and path.exists() and columns and tables.has_header(path):
+        return np.asarray(tables.read_csv(path, columns).splits["all"].x)
+    raw = own.read(path)
+    split = next((s for s in ("all", "test", "train") if s in raw.splits), "all")
+    x = np.asarray(raw.splits[split].x[:])
+    if len(raw.shape) == 3 and len(shape) == 2 and path.suffix.lower() not in (".npy", ".npz"):
+        raise ReverieError(f"{path}: is in colour, the model was trained on grey images; convert it")
+    if len(raw.shape) == 2 and len(shape) == 3 and raw.shape == shape[:2]:
+        # Grey pictures among colour ones: as in a folder of both.
+        return np.repeat(x[..., None], 3, axis=2).reshape(len(x), -1)
+    return _flat(x.reshape(len(x), *raw.shape), shape, str(path))
+
+
+def _flat(x: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
+    width = int(np.prod(shape))
+    if x.dtype.kind not in "buif":
+        raise ReverieError(f"{where}: of type {x.dtype}, not real numbers; convert them to numbers")
+    if x.shape == shape or x.shape == (width,):
+        x = x[None]
+    if x.ndim == len(shape) + 2 and x.shape[-1] == 1:
+        x = x[..., 0]
+    if not (x.shape[1:] == shape or x.shape[1:] == (width,)):
+        wanted = f"{width} columns" if len(shape) == 1 else f"images of shape {shape}, or rows of {width}"
+        raise ReverieError(f"{where}: have shape {x.shape}, the model was trained on {wanted}; give rows like those")
+    if not len(x):
+        raise ReverieError(f"{where}: has no row; give at least one")
+    return np.ascontiguousarray(x).reshape(len(x), width)
+
+
+def check(x: Shaped[np.ndarray, "n D"], where: str, data: Facts, *, missing: bool) -> None:
+    """Insist that every value is one that the law of `data` can give.
+
+    Raises:
+        ReverieError: naming the first cell that is infinite, missing though it may not be, or out of range.
+    """
+    if x.dtype.kind == "f":
+        _refuse(np.isinf(x), x, where, "is infinite; give a number, or NaN if it is missing")
+        if not missing:
+            _refuse(np.isnan(x), x, where, "is missing; fill it first with `impute`")
+    if data.likelihood == "gaussian":
+        return
+    scaled: Float[np.ndarray, "n D"] = (x.astype(np.float32) - np.float32(data.shift)) / np.float32(data.scale)
+    if data.likelihood == "categorical":
+        first = int(data.shift)
+        bad = (scaled < 0) | (scaled >= data.levels) | (np.fmod(scaled, 1) != 0)
+        what = f"is not a whole number in {first}..{first + data.levels - 1}, as in training"
+        _refuse(bad & ~np.isnan(scaled), x, where, what)
+        return
+    low, high = float(data.shift), float(data.shift) + float(data.scale)
+    if data.binarisation == "as-is":
+        bad = (scaled != 0) & (scaled != 1)
+        _refuse(bad & ~np.isnan(scaled), x, where, f"is neither {low:g} nor {high:g}, the two values of training")
+    _refuse((scaled < 0) | (scaled > 1), x, where, f"is outside {low:g}..{high:g}, the range of training")
+
+
+def _refuse(bad: np.ndarray, x: np.ndarray, where: str, what: str) -> None:
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        raise ReverieError(f"{where}: row {row + 1}, column {column + 1} ({x[row, column]:g}) {what}")

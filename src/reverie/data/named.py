@@ -1,0 +1,169 @@
+"""The data sets that have a name: what they are, how they are split, and how they are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from reverie.data import published
+from reverie.data.fetch import Published, arrays, is_here
+from reverie.data.rows import Raw, Rows
+from reverie.data.splits import cut, permutation
+
+#: Splits, and a sentence that says how they were made.
+Split = tuple[dict[str, Rows], str]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A data set with a name.
+
+    Attributes:
+        name: as `--data` takes it.
+        what: one line.
+        rows: train, validation and test rows of the default split.
+        shape: of one row.
+        taken: how it is taken unless something else is asked for.
+        licence, source: what may be done with it, and where it comes from.
+        rules: the names of its splits, the default first.
+        read: gives rows of a rule, and a sentence about the split.
+        classes: names of the classes.
+        files: what has to be here.
+        binarisation: the default where the rows would not tell.
+        white: the value that stands for 1, where the rows would not tell.
+        notes: what a reader of results must know besides.
+    """
+
+    name: str
+    what: str
+    rows: tuple[int, int, int]
+    shape: tuple[int, ...]
+    taken: str
+    licence: str
+    source: str
+    read: Callable[[str], Split]
+    rules: tuple[str, ...] = ("default",)
+    classes: tuple[str, ...] | None = None
+    files: tuple[Published, ...] = ()
+    binarisation: str | None = None
+    white: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def here(self) -> bool:
+        """Whether everything needed is on this machine."""
+        return all(is_here(file) for file in self.files)
+
+    def raw(self, rule: str) -> tuple[Raw, str]:
+        """Return the rows in their splits, and a sentence about the split."""
+        splits, text = self.read(rule)
+        return Raw(splits, self.shape, None, self.classes, self.notes), text
+
+
+def _parts(x: np.ndarray, y: np.ndarray | None, places: Mapping[str, np.ndarray]) -> dict[str, Rows]:
+    labels = None if y is None else y.astype(np.int32)
+    return {s: Rows(x[index], None if labels is None else labels[index]) for s, index in places.items()}
+
+
+def _digits(rule: str) -> Split:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    places = cut(permutation(1797, 0), 1297, 200)
+    text = "Split by the permutation of seed 0: 1,297 / 200 / 300 rows to train, choose and test."
+    return _parts(digits.data.astype(np.uint8), digits.target, places), text
+
+
+def _mnist(rule: str) -> Split:
+    train, labels, test, test_labels = (next(iter(arrays(file).values())) for file in published.MNIST)
+    ends = {"default": (50_000, 50_000), "iwae": (59_600, 59_600), "mem": (60_000, 50_000)}[rule]
+    index = np.arange(60_000)
+    splits = _parts(train, labels, {"train": index[: ends[0]], "valid": index[ends[1] :]})
+    sizes = f"{ends[0]:,} / {60_000 - ends[1]:,} / 10,000 rows"
+    text = f"Split {rule!r}: the first and the last of the 60,000, and the published test rows: {sizes}."
+    if rule == "mem":
+        text += " The validation rows are training rows too: a choice made on them is optimistic."
+    return {**splits, "test": Rows(test, test_labels.astype(np.int32))}, text
+
+
+def _binarized(rule: str) -> Split:
+    splits = {s: Rows(arrays(f)["rows"]) for s, f in zip(("train", "valid", "test"), published.BINARIZED, strict=True)}
+    return splits, "Split as published: 50,000 / 10,000 / 10,000 rows to train, choose and test."
+
+
+def _letters(rule: str) -> Split:
+    found = arrays(published.LETTERS[0])
+    order = permutation(52_152, 0) if rule == "shuffled" else np.arange(52_152)
+    how = "shuffled with seed 0" if rule == "shuffled" else "in the file's order"
+    text = f"Split {rule!r}: {how}, 32,152 / 10,000 / 10,000 rows to train, choose and test."
+    return _parts(found["rows"], found["labels"], cut(order, 32_152, 10_000)), text
+
+
+def _omniglot(rule: str) -> Split:
+    background, evaluation = (arrays(file) for file in published.OMNIGLOT)
+    order = permutation(19_280, 0)
+    splits = _parts(background["rows"], background["labels"], {"train": order[:17_352], "valid": order[17_352:]})
+    # The alphabets of the evaluation set are others: their numbers go on where those of the background end.
+    labels = evaluation["labels"].astype(np.int32) + 30
+    text = "Background alphabets to train and choose (17,352 / 1,928, seed 0), evaluation alphabets to test (13,180)."
+    return {**splits, "test": Rows(evaluation["rows"], labels)}, text
+
+
+def _frey(rule: str) -> Split:
+    order = permutation(1965, 0)
+    places = {"train": order[200:], "valid": order[100:200], "test": order[:100]}
+    text = "Split at random with seed 0: 1,765 / 100 / 100 frames to train, choose and test."
+    return _parts(arrays(published.FREY[0])["rows"], None, places), text
+
+
+_NUMERALS = tuple("0123456789")
+_ALPHABETS = (
+    "Alphabet_of_the_Magi Anglo-Saxon_Futhorc Arcadian Armenian Asomtavruli_(Georgian) Balinese Bengali "
+    "Blackfoot_(Canadian_Aboriginal_Syllabics) Braille Burmese_(Myanmar) Cyrillic Early_Aramaic Futurama Grantha Greek "
+    "Gujarati Hebrew Inuktitut_(Canadian_Aboriginal_Syllabics) Japanese_(hiragana) Japanese_(katakana) Korean Latin "
+    "Malay_(Jawi_-_Arabic) Mkhedruli_(Georgian) N_Ko Ojibwe_(Canadian_Aboriginal_Syllabics) Sanskrit "
+    "Syriac_(Estrangelo) Tagalog Tifinagh "
+    "Angelic Atemayar_Qelisayer Atlantean Aurek-Besh Avesta Ge_ez Glagolitic Gurmukhi Kannada Keble Malayalam Manipuri "
+    "Mongolian Old_Church_Slavonic_(Cyrillic) Oriya Sylheti Syriac_(Serto) Tengwar Tibetan ULOG"
+)
+
+ENTRIES = (
+    Entry(
+        "digits", "handwritten digits, embedded in scikit-learn", (1297, 200, 300), (8, 8),
+        "binary where the pixel is at least 8", "CC BY 4.0", "E. Alpaydin, C. Kaynak, UCI repository (1998)",
+        _digits, classes=_NUMERALS, binarisation="threshold", white=16.0,
+    ),
+    Entry(
+        "mnist", "handwritten digits", (50_000, 10_000, 10_000), (28, 28),
+        "grey means, binarised afresh at every visit", "none stated; usually cited as CC BY-SA 3.0",
+        "Y. LeCun, C. Cortes, C. Burges", _mnist, ("default", "iwae", "mem"), _NUMERALS, published.MNIST,
+    ),
+    Entry(
+        "binarized-mnist", "handwritten digits, binarised once and published", (50_000, 10_000, 10_000), (28, 28),
+        "as is, without classes", "none stated; derived from MNIST", "H. Larochelle, I. Murray (2011)",
+        _binarized, files=published.BINARIZED,
+    ),
+    Entry(
+        "ocr-letters", "handwritten letters", (32_152, 10_000, 10_000), (16, 8), "as is", "none stated",
+        "R. Kassel, B. Taskar", _letters, ("file", "shuffled"), tuple("abcdefghijklmnopqrstuvwxyz"), published.LETTERS,
+    ),
+    Entry(
+        "omniglot", "characters of 50 alphabets", (17_352, 1_928, 13_180), (28, 28),
+        "shares of ink, binarised afresh at every visit", "MIT", "B. Lake, R. Salakhutdinov, J. Tenenbaum (2015)",
+        _omniglot, classes=tuple(_ALPHABETS.split()), files=published.OMNIGLOT,
+        notes=("Made from the 105 x 105 drawings by area means: not the rows of chardata.mat, on which the IWAE "
+               "paper's numbers stand.",),
+    ),
+    Entry(
+        "frey-faces", "photographs of one face, frames of a film", (1765, 100, 100), (28, 20), "real numbers",
+        "none stated; long public for research", "B. Frey, S. Roweis", _frey, files=published.FREY,
+    ),
+)  # fmt: skip
+
+
+# The module is not named so: imported, it would take the function's place in the package.
+def catalogue() -> list[Entry]:
+    """Return the data sets that have a name."""
+    return list(ENTRIES)

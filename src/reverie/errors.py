@@ -1,0 +1,37 @@
+"""The errors that reverie raises on purpose: one line that says what is wrong and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class ReverieError(Exception):
+    """Something the person at the keyboard can mend.
+
+    The message is one line that names the file or the argument, says what is wrong and what to do.
+    The command line prints it without a traceback and exits with status 2.
+    """
+
+
+class Interrupted(ReverieError):
+    """The work was asked to stop (Ctrl-C, SIGTERM, a budget of minutes); what was done is saved.
+
+    Attributes:
+        run: the folder of the run that `reverie resume` goes on with; None where the same command goes on instead.
+    """
+
+    def __init__(self, message: str = "", *, run: Path | None = None) -> None:
+        super().__init__(message)
+        self.run = run
+
+
+class NonFinite(ReverieError):
+    """A loss, gradient or weight stopped being a finite number; the last good checkpoint is kept."""
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the valid word nearest to `word`, or an empty string."""
+    close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,97 @@
+"""The certified number: a value that says what it is, how sure it is, and of what it was computed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+Kind = Literal["exact", "lower_bound", "upper_bound", "bracket", "estimate"]
+_SIGNS = {"exact": "=", "lower_bound": ">=", "upper_bound": "<=", "bracket": "in", "estimate": "~"}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its certificate; no public call returns a bare float.
+
+    Attributes:
+        value: the mean over the rows.
+        standard_error: over test cases, s / sqrt(n): how far another test set would move the value.
+        monte_carlo_error: of the estimator's own randomness, at these rows; 0 when there is none.
+        n: rows that entered.
+        kind: ``exact``, ``lower_bound``, ``upper_bound``, ``bracket`` (then `low` and `high`) or ``estimate``.
+        estimator: such as ``importance-5000``.
+        unit: ``nats`` unless the name says bits.
+        measure: ``mass`` of discrete data or ``density`` in the file's own units; the arena never mixes them.
+        binarisation, split, data_hash, seed: of what it was computed.
+        rows_of: size of the split when fewer than all rows were used, else None.
+        note: what a reader must know besides, such as a low effective sample size.
+    """
+
+    value: float
+    standard_error: float
+    monte_carlo_error: float
+    n: int
+    kind: Kind
+    estimator: str
+    unit: str = "nats"
+    measure: Literal["mass", "density"] | None = None
+    binarisation: str | None = None
+    split: str | None = None
+    data_hash: str | None = None
+    seed: int | None = None
+    rows_of: int | None = None
+    low: float | None = None
+    high: float | None = None
+    note: str | None = None
+
+    @staticmethod
+    def of_rows(rows: np.ndarray, *, row_variances: np.ndarray | None = None, **certificate: Any) -> Estimate:
+        """Average per-row values in float64.
+
+        Args:
+            rows: one value a row, shape ``(n,)``.
+            row_variances: the estimator's own variance at each row; omitted for a deterministic one.
+            certificate: the remaining attributes.
+        """
+        rows = np.asarray(rows, np.float64)
+        n = rows.size
+        spread = float(rows.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
+        own = 0.0 if row_variances is None else float(math.sqrt(np.asarray(row_variances, np.float64).sum()) / n)
+        return Estimate(float(rows.mean()), spread, own, n, **certificate)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain JSON values, undefined numbers as null."""
+        record = dataclasses.asdict(self)
+        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+
+    @staticmethod
+    def from_json(record: dict[str, Any]) -> Estimate:
+        """Read back what `to_json` wrote; unknown keys of a newer writer are dropped."""
+        names = {f.name for f in dataclasses.fields(Estimate)}
+        known = {k: v for k, v in record.items() if k in names}
+        for name in ("value", "standard_error", "monte_carlo_error"):
+            known[name] = math.nan if known.get(name) is None else known[name]
+        return Estimate(**known)
+
+    def __str__(self) -> str:
+        where = f" of {self.rows_of}" if self.rows_of else ""
+        shown = f"{self.value:.2f}" if self.low is None else f"[{self.low:.2f}, {self.high:.2f}]"
+        return (
+            f"{_SIGNS[self.kind]} {shown} +- {self.standard_error:.2f} {self.unit} "
+            f"({self.kind.replace('_', ' ')}, {self.estimator}, n={self.n}{where})"
+        )
+
+
+def paired_difference(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> dict[str, float]:
+    """Return mean, standard error and normal interval of a - b, the two models scored on the same rows."""
+    from scipy.stats import norm
+
+    gap = np.asarray(a, np.float64) - np.asarray(b, np.float64)
+    error = float(gap.std(ddof=1) / math.sqrt(gap.size)) if gap.size > 1 else math.nan
+    reach = float(norm.ppf(0.5 + level / 2)) * error
+    mean = float(gap.mean())
+    return {"difference": mean, "standard_error": error, "low": mean - reach, "high": mean + reach, "level": level}

@@ -1,0 +1,152 @@
+"""How good a model is on a split, or on rows of one's own: estimators joined with a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from reverie.data.dataset import EVALUATION_SEED, Dataset
+from reverie.errors import ReverieError, nearest
+from reverie.estimate import Estimate
+from reverie.evaluate import annealed, likelihood
+from reverie.evaluate.certify import (
+    at,
+    certify,
+    certify_classes,
+    class_frequencies,
+    in_file_units,
+    log_scales,
+    require_numbers,
+)
+from reverie.evaluate.classes import classes_of
+from reverie.evaluate.rows import RowResult, Watch, as_rows, row_words, visiting_order
+
+ESTIMATORS: dict[str, Callable[..., RowResult]] = {
+    "importance": likelihood.importance,
+    "elbo": likelihood.elbo,
+    "ais": annealed.annealed,
+}
+#: Draws (or chains) per row, unless another number is asked for.
+SAMPLES = {"importance": 1000, "elbo": 100, "ais": 16}
+#: Rows of a split that does not fit in memory, unless another number is asked for.
+MOST_ROWS = 10_000
+
+
+def evaluate(
+    model: Any,
+    data: Dataset,
+    split: str = "test",
+    *,
+    estimator: str = "importance",
+    samples: int | None = None,
+    rows: int | None = None,
+    minutes: float | None = None,
+    seed: int = 0,
+    resume: Path | None = None,
+    progress: Watch | None = None,
+    **more: Any,
+) -> tuple[dict[str, Estimate], RowResult]:
+    """Return the certified numbers of a model on a split, and the per-row values for the run folder.
+
+    Args:
+        split: ``train``, ``valid`` or ``test``.
+        estimator: ``importance``, ``elbo`` or ``ais``.
+        samples: draws per row (chains of ``ais``).
+        rows: score so many rows, chosen at random by `seed`; a smaller number chooses some of a larger one's.
+        minutes: stop after so long; the record then says how many rows were done.
+        resume: file of partial results, to be given again to go on.
+        more: further arguments of the estimator, such as ``temperatures`` of ``ais``.
+
+    Returns:
+        ``log_likelihood`` (of the marginal, for a class-conditional model, which then also has
+        ``conditional_log_likelihood`` and ``classification_error`` on labelled rows); values by ascending index into
+        the split, in the file's own units.
+
+    Raises:
+        ReverieError: for an unknown split or estimator, or numbers that make no sense.
+    """
+    check(data, split, estimator, rows)
+    size = data.size(split)
+    limit = rows if rows is not None else (size if data.resident else MOST_ROWS)
+    chosen = np.sort(visiting_order(size, seed)[:limit])
+    prior = class_frequencies(data) if classes_of(model) else None
+    result = ESTIMATORS[estimator](
+        model, gather(data, split, chosen), **_samples(estimator, samples), seed=seed, minutes=minutes,
+        class_prior=prior, resume=resume, progress=progress, **more,
+    )  # fmt: skip
+    result = in_file_units(at(result, chosen, size), data, split)
+    records = {"log_likelihood": certify(result, data, split)}
+    if prior is not None and data.labels(split) is not None:
+        records |= certify_classes(result, data, split, prior)
+    return records, result
+
+
+def _samples(estimator: str, samples: int | None) -> dict[str, int]:
+    number = SAMPLES[estimator] if samples is None else samples
+    return {"chains" if estimator == "ais" else "samples": number}
+
+
+def check(data: Dataset, split: str, estimator: str, rows: int | None) -> None:
+    """Refuse what cannot be evaluated, before anything is computed."""
+    if estimator not in ESTIMATORS:
+        raise ReverieError(
+            f"estimator: {estimator!r} is not one of {', '.join(ESTIMATORS)}{nearest(estimator, ESTIMATORS)}"
+        )
+    if split not in data.splits:
+        raise ReverieError(f"split: {split!r} is not one of {', '.join(data.splits)}{nearest(split, data.splits)}")
+    if rows is not None and rows < 1:
+        raise ReverieError(f"rows: {rows} is not a number of rows; give 1 or more")
+
+
+def gather(data: Dataset, split: str, index: np.ndarray, block: int = 1000) -> Float[np.ndarray, "n D"]:
+    """Return rows `index` (ascending) of a split in the model's units, never holding more than a block besides."""
+    parts = []
+    for start in range(0, data.size(split), block):
+        mine = index[(index >= start) & (index < start + block)]
+        if mine.size:
+            parts.append(data.rows(split, start, start + block)[mine - start])
+    return np.concatenate(parts)
+
+
+def score(
+    model: Any,
+    data: Dataset,
+    stored: np.ndarray,
+    *,
+    samples: int | None = None,
+    seed: int = 0,
+    progress: Watch | None = None,
+) -> tuple[Float[np.ndarray, " n"], Estimate]:
+    """Return the log-likelihood of each of one's own rows, in the file's own units, and the record of their mean.
+
+    Args:
+        data: what the model was trained on, for scaling, binarisation and class frequencies.
+        stored: rows in the file's own units, shape ``(n, D)``.  Grey rows are binarised by their own content, so that
+            a row's score depends on nothing but the row and `seed`.
+    """
+    x = view(data, stored)
+    prior = class_frequencies(data) if classes_of(model) else None
+    found = likelihood.importance(
+        model, x, samples=samples or SAMPLES["importance"], seed=seed, class_prior=prior, progress=progress
+    )
+    require_numbers(found)
+    values = found.values - log_scales(data, x)
+    record = Estimate.of_rows(
+        values, row_variances=found.variances, kind=found.kind, estimator=found.estimator, measure=data.measure,
+        binarisation=data.binarisation, seed=seed, data_hash=data.hash_of(as_rows(stored)),
+    )  # fmt: skip
+    return values, record
+
+
+def view(data: Dataset, stored: np.ndarray) -> Float[np.ndarray, "n D"]:
+    """Return one's own rows in the model's units, each grey row binarised with a seed of its content."""
+    stored = as_rows(stored)
+    if data.binarisation in ("as-is", "threshold"):
+        return as_rows(data.view(stored))
+    words = row_words(stored)
+    seeds = [[EVALUATION_SEED, int(a), int(b)] for a, b in words]
+    return np.concatenate([data.view(row[None], own) for row, own in zip(stored, seeds, strict=True)])

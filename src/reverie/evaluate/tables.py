@@ -1,0 +1,193 @@
+"""Published against ours: the claims of all models joined with the result files that were committed.
+
+A result is ``results/<table>/<slug>.json``: the claim it answers, our certified number, and all that made it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from reverie.errors import ReverieError, nearest
+from reverie.estimate import Estimate
+from reverie.evaluate.claims import Claim
+from reverie.files import write_making_folder
+
+FORMAT = 1
+#: What makes a claim the same claim; `published` too, so that a mended number is not met with an old result unseen.
+IDENTITY = ("table", "row", "column", "data", "split_rule", "binarisation", "metric", "published")
+_MADE = ("epochs", "steps", "budget", "commit", "command", "hardware", "date")
+
+
+def slug(claim: Claim) -> str:
+    """Return a claim's file name within its table: row and column, in plain letters."""
+    text = unicodedata.normalize("NFKD", f"{claim.row} {claim.column}").encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", text).strip("-")
+
+
+def result_path(claim: Claim, results: str | Path = "results") -> Path:
+    """Return where a claim's result lies."""
+    return Path(results) / claim.table / f"{slug(claim)}.json"
+
+
+def protocol(claim: Claim, evaluation: Mapping[str, Any] | None = None) -> str:
+    """Return the protocol of a row in words: data, split, binarisation, estimator."""
+    how = {**claim.evaluation, **(evaluation or {})}
+    estimator = "-".join(str(how[key]) for key in ("estimator", "samples") if key in how)
+    rows = f"{how['rows']} rows" if "rows" in how else None
+    parts = [claim.data, claim.split_rule and f"split {claim.split_rule}", claim.binarisation, estimator, rows]
+    return ", ".join(part for part in parts if part)
+
+
+def write_result(
+    results: str | Path,
+    model: str,
+    claim: Claim,
+    ours: Estimate,
+    *,
+    beside: Mapping[str, Any] | None = None,
+    seeds: Iterable[int] = (),
+    epochs: float = math.nan,
+    steps: int | None = None,
+    budget: str | None = None,
+    commit: str | None = None,
+    command: str | None = None,
+    hardware: str | None = None,
+    date: str | None = None,
+    versions: Mapping[str, str] | None = None,
+    protocol: str | None = None,
+) -> Path:
+    """Write our number for a claim, with all that made it, and return the file.
+
+    Args:
+        beside: our values of what the claim lists beside, such as active units.
+        seeds: of the runs that `ours` averages.
+        epochs, steps: done, of which the claim says how many the paper did.
+    """
+    made = {"beside": dict(beside or {}), "seeds": list(seeds), "epochs": epochs, "steps": steps, "budget": budget,
+            "commit": commit, "command": command, "hardware": hardware, "date": date,
+            "versions": dict(versions or {}), "protocol": protocol}  # fmt: skip
+    record = {
+        "format": FORMAT,
+        "claim": {"model": model, **{name: getattr(claim, name) for name in IDENTITY}},
+        "ours": ours.to_json(),
+        "paper_epochs": claim.epochs,
+        **made,
+    }
+    if not math.isfinite(epochs):
+        record["epochs"] = None
+    path = result_path(claim, results)
+    write_making_folder(path, (json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    return path
+
+
+def read_result(claim: Claim, results: str | Path = "results") -> dict[str, Any] | None:
+    """Return a claim's result, None where there is none yet.
+
+    Raises:
+        ReverieError: when the file is damaged, newer, or answers another claim.
+    """
+    path = result_path(claim, results)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        version, answered, ours = record["format"], record["claim"], Estimate.from_json(record["ours"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise ReverieError(
+            f"{path}: no result file, or a damaged one; take it from the repository or delete it"
+        ) from None
+    if version > FORMAT:
+        raise ReverieError(f"{path}: format {version} is newer than this reverie reads ({FORMAT}); update reverie")
+    other = [name for name in IDENTITY if answered.get(name) != getattr(claim, name)]
+    if other:
+        raise ReverieError(f"{path}: answers another claim (its {', '.join(other)} differ); delete it and run it again")
+    return {**record, "ours": ours}
+
+
+def collect(
+    claims: Iterable[tuple[str, Claim]], results: str | Path = "results", name: str | None = None
+) -> list[dict[str, Any]]:
+    """Return the rows of one table, or of all, in the order of the claims.
+
+    Args:
+        claims: (model, claim) pairs of all models.
+        results: folder of the result files.
+        name: of a table.
+
+    Returns:
+        A mapping a row: ``model``, the claim's ``table``, ``row``, ``column``, ``published``, ``source``, ``metric``,
+        ``beside``, ``paper_epochs`` and ``protocol``; and, None until it was run, ``ours`` (an Estimate's record),
+        ``ours_beside``, ``seeds`` (how many), ``epochs``, ``steps``, ``budget``, ``commit``, ``command``, ``hardware``,
+        ``date``.
+
+    Raises:
+        ReverieError: for an unknown table, two claims that share a file, or a damaged result.
+    """
+    pairs = list(claims)
+    tables = dict.fromkeys(claim.table for _, claim in pairs)
+    if name is not None and name not in tables:
+        raise ReverieError(f"table: {name!r} is not one of {', '.join(tables)}{nearest(name, tables)}")
+    _require_distinct(pairs)
+    return [_row(model, claim, read_result(claim, results)) for model, claim in pairs if name in (None, claim.table)]
+
+
+def _require_distinct(pairs: list[tuple[str, Claim]]) -> None:
+    seen: dict[Path, str] = {}
+    for model, claim in pairs:
+        path = result_path(claim)
+        if path in seen:
+            raise ReverieError(
+                f"{model}: its claim {claim.row!r} ({claim.column}) shares the file {path} with one of {seen[path]}; "
+                "give the rows different names"
+            )
+        seen[path] = model
+
+
+def _row(model: str, claim: Claim, result: Mapping[str, Any] | None) -> dict[str, Any]:
+    made = result or {}
+    ours = made.get("ours")
+    row = {name: getattr(claim, name) for name in ("table", "row", "column", "published", "source", "metric")}
+    known = {name: made.get(name) for name in _MADE}
+    return {
+        "model": model,
+        **row,
+        "beside": dict(claim.beside),
+        "paper_epochs": claim.epochs,
+        "protocol": made.get("protocol") or protocol(claim),
+        "ours": None if ours is None else ours.to_json(),
+        "ours_beside": made.get("beside"),
+        "seeds": None if result is None else len(made.get("seeds") or ()) or None,
+        **known,
+    }
+
+
+def missing(claims: Iterable[tuple[str, Claim]], results: str | Path, epochs: Mapping[str, float]) -> list[Claim]:
+    """Return the claims whose result is not there or did fewer epochs than `epochs` (by `slug`) asks for."""
+    found = []
+    for _, claim in claims:
+        result = read_result(claim, results)
+        done = -1.0 if result is None or result.get("epochs") is None else float(result["epochs"])
+        if done < epochs.get(slug(claim), 0.0) or result is None:
+            found.append(claim)
+    return found
+
+
+def with_budget(claim: Claim, budget: str) -> Claim:
+    """Return the claim as a budget runs it: its settings, epochs and evaluation overridden.
+
+    Raises:
+        ReverieError: for a budget that the claim does not know.
+    """
+    if budget not in claim.budgets and budget != "paper":
+        names = [*claim.budgets] or ["paper"]
+        raise ReverieError(f"budget: {budget!r} is not one of {', '.join(names)}{nearest(budget, names)}")
+    changes = dict(claim.budgets.get(budget, {}))
+    epochs, evaluation = changes.pop("epochs", claim.epochs), changes.pop("evaluation", claim.evaluation)
+    return dataclasses.replace(claim, settings={**claim.settings, **changes}, epochs=epochs, evaluation=evaluation)

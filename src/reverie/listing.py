@@ -1,0 +1,176 @@
+"""What there is: models, data and runs, as answers of the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from reverie import models
+from reverie.console import Answer, table
+from reverie.errors import ReverieError
+
+BRING = (
+    "Your own: --data FILE takes a .csv, .npy, .npz (with train, valid and test arrays if you have splits) or a\n"
+    "folder of images; `reverie data FILE` says what would be understood of it.  The files of a name are looked for\n"
+    "in $REVERIE_DATA first, and fetched once otherwise."
+)
+
+
+#: What is told of an entry of the catalogue.
+_TOLD = ("name", "what", "rows", "shape", "taken", "rules", "licence", "source", "here")
+
+
+def list_models() -> Answer:
+    """Return the models, from the index: nothing heavy is imported."""
+    entries = models.index()
+    rows = [[e["name"], e["family"], ", ".join(e["capabilities"]), e["paper"]] for e in entries]
+    hint = "`reverie train MODEL --help` shows a model's own arguments, `reverie cite MODEL` its paper."
+    shown = table(["model", "family", "what it can do", "paper"], rows)
+    return Answer({"models": entries}, [shown, hint])
+
+
+def list_data() -> Answer:
+    """Return the catalogue."""
+    from reverie import data
+
+    entries = [{key: getattr(entry, key) for key in _TOLD} for entry in data.catalogue()]
+    rows = [
+        [e["name"], e["what"], _count(e["rows"]), " x ".join(map(str, e["shape"])), "here" if e["here"] else "to fetch"]
+        for e in entries
+    ]
+    return Answer({"data": entries}, [table(["data", "what", "rows", "shape", ""], rows), BRING])
+
+
+def understood(spec: str, **arguments: Any) -> Answer:
+    """Return what is understood of one name or file."""
+    from reverie import data
+
+    found = data.load(spec, **arguments)
+    record = found.to_json()
+    for long in ("shift", "scale"):
+        record.pop(long, None)
+    return Answer(record, [f"{found.name}:", *(f"- {note}" for note in found.notes)])
+
+
+def list_runs(root: str | Path) -> Answer:
+    """Return the runs below a folder; a damaged one is named, and hides no other.
+
+    Raises:
+        ReverieError: when the folder is missing (other than the default one).
+    """
+    from reverie.train.folder import list_runs as folders
+
+    if not Path(root).is_dir() and str(root) != "runs":
+        raise ReverieError(f"{root}: there is no such folder; name one that holds runs")
+    found = [_run(folder) for folder in folders(root)]
+    if not found:
+        return Answer({"runs": []}, [f"No runs in {root}; `reverie train vae --data digits` makes one."])
+    rows = [[r["run"], r["model"], r["data"], _progress(r), r["status"], _number(r)] for r in found]
+    shown = table(["run", "model", "data", "epochs", "status", "test log-likelihood"], rows, right=(3,))
+    return Answer({"runs": found}, [shown])
+
+
+def _run(folder: Any) -> dict[str, Any]:
+    try:
+        record = folder.read()
+        last = (folder_lines(folder) or [{}])[-1]
+        evaluations = folder.evaluations()
+    except ReverieError as error:
+        return {"run": str(folder.path), "model": None, "data": None, "status": f"damaged: {error}"}
+    plan = record.get("plan") or {}
+    per_epoch = plan.get("steps_per_epoch")
+    return {
+        "run": str(folder.path),
+        "model": record.get("model"),
+        "data": (record.get("data") or {}).get("name"),
+        "epochs": last.get("epoch", 0),
+        "planned_epochs": plan["steps"] / per_epoch if per_epoch and plan.get("steps") else plan.get("epochs"),
+        "step": last.get("step", 0),
+        "status": record.get("status"),
+        "test": best(evaluations),
+    }
+
+
+def folder_lines(folder: Any) -> list[dict[str, Any]]:
+    """Return the lines of a run's journal."""
+    from reverie.train.journal import Journal
+
+    return Journal(folder.metrics).read()
+
+
+def best(evaluations: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the test record to tell in one number: of the most rows, then the tightest of the lower bounds."""
+    found = [v["log_likelihood"] for k, v in evaluations.items() if k.startswith("test/") and "log_likelihood" in v]
+    return max(found, key=lambda r: (r.get("n", 0), r.get("value") or float("-inf")), default=None)
+
+
+def _progress(run: Mapping[str, Any]) -> str:
+    # Whole steps make whole epochs only nearly.
+    done, planned = (round(float(run.get(key) or 0), 1) for key in ("epochs", "planned_epochs"))
+    return f"{done:g} / {planned:g}" if planned else ""
+
+
+def _number(run: Mapping[str, Any]) -> str:
+    if not run.get("test"):
+        return ""
+    from reverie.estimate import Estimate
+
+    return str(Estimate.from_json(run["test"]))
+
+
+def _count(rows: tuple[int, ...]) -> str:
+    return " / ".join(f"{n:,}" for n in rows)
+
+
+def differences(found: Any, name: str = "") -> list[str]:
+    """Return a line for each paired difference in what `compare` gave, however deep it lies, and one for each note."""
+    if isinstance(found, list | tuple):
+        return [line for value in found for line in differences(value, name)]
+    if not isinstance(found, Mapping):
+        return []
+    if "difference" not in found or isinstance(found["difference"], Mapping):
+        return [line for key, value in found.items() for line in differences(value, str(key))]
+    low, high = found["low"], found["high"]
+    verdict = f"{found['better']} is better" if found.get("better") else "" if low > 0 or high < 0 else "none is shown"
+    said = f"{found['difference']:+.3f} +- {found['standard_error']:.3f}, 95 % interval [{low:+.3f}, {high:+.3f}]"
+    line = ": ".join(filter(None, (name, said))) + (f"; {verdict}" if verdict else "")
+    return [line, *(f"  {note}" for note in found.get("notes", ()))]
+
+
+def memory(found: Mapping[str, Any], run: Any) -> Answer:
+    """Return what was seen in a memory: for each layer, the three slots of each class, and what slots are worth."""
+    import numpy as np
+
+    record: dict[str, Any] = {}
+    shown: list[Any] = []
+    names = list(run.facts.class_names or ())
+    for layer in map(str, np.atleast_1d(found["layers"])):
+        part = {what: np.asarray(found[f"{what}_{layer}"]) for what in _SEEN if f"{what}_{layer}" in found}
+        preference = part.get("preference", np.zeros((0, 0)))
+        top = {
+            (names[c] if c < len(names) else str(c)): [int(s) for s in np.argsort(-row, kind="stable")[:3]]
+            for c, row in enumerate(preference)
+        }
+        record[layer] = {**part, "top": top}
+        rows = [
+            [name, ", ".join(f"{slot} ({row[slot]:.2f})" for slot in top[name])]
+            for name, row in zip(top, preference, strict=True)
+        ]
+        shown += [f"{layer}: the slots each class attends to most", table(["class", "slots"], rows)]
+        shown += _worth(part.get("knockout"))
+    kept = run.path / "arrays" / "memory.npz"
+    hint = f"{kept} has everything; `reverie report {run.path}` draws it."
+    return Answer({"layers": record, "arrays": kept}, [*shown, hint])
+
+
+#: What is told of a memory layer; the images of its slots are for the report.
+_SEEN = ("preference", "usage", "entropy", "knockout")
+
+
+def _worth(knockout: Any) -> list[str]:
+    if knockout is None:
+        return []
+    most = sorted(range(len(knockout)), key=lambda s: -knockout[s][0])[:3]
+    said = ", ".join(f"slot {s} {knockout[s][0]:.2f} +- {knockout[s][1]:.2f}" for s in most)
+    return [f"test log-likelihood lost when silenced: {said}", ""]

@@ -1,0 +1,120 @@
+"""The models: found by their files, never registered.
+
+A file ``models/<family>/<name>.py`` without a leading underscore is a model.  Its `recipe` says what can be set, its
+class what it can do; `index.json` holds both for those who only want to read, without importing jax.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import typing
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from reverie import settings, values
+from reverie.errors import ReverieError, nearest
+
+_HERE = Path(__file__).parent
+INDEX = _HERE / "index.json"
+
+
+def discover() -> list[str]:
+    """Return the names of all models, in alphabetical order."""
+    return sorted(_modules())
+
+
+def module_name(name: str) -> str:
+    """Return the module of the model called `name`, without importing it.
+
+    Raises:
+        ReverieError: naming the nearest model.
+    """
+    found = _modules()
+    if name not in found:
+        raise ReverieError(f"model: there is no {name!r}{nearest(name, found)} (see `reverie models`)")
+    return found[name]
+
+
+def load_module(name: str) -> ModuleType:
+    """Return the module of the model called `name`: its `recipe`, `PAPER`, `CLAIMS`, `PRESETS` and `TINY`.
+
+    Raises:
+        ReverieError: naming the nearest model.
+    """
+    return importlib.import_module(module_name(name))
+
+
+def model_class(name: str) -> type:
+    """Return the class that the model's recipe builds, from its return annotation."""
+    returned = typing.get_type_hints(load_module(name).recipe)["return"]
+    return typing.get_args(returned)[0]
+
+
+def capabilities(name: str) -> list[str]:
+    """Return what the model can do: ``likelihood``, ``sample``, ``encode``, ``impute``, ``memory``,
+    ``class-conditional``."""
+    from reverie.prob.contracts import Encodes, Explicit, Latent, Reconstructs, Remembers
+
+    built = model_class(name)
+    contracts: dict[str, Any] = {
+        "likelihood": (Latent, Explicit),
+        "sample": (Latent, Explicit),
+        "encode": Encodes,
+        "impute": Reconstructs,
+        "memory": Remembers,
+    }
+    able = [verb for verb, contract in contracts.items() if issubclass(built, contract)]
+    return able + ["class-conditional"] * ("conditional" in settings.describe(load_module(name).recipe))
+
+
+def entry(name: str) -> dict[str, Any]:
+    """Return what the index says of one model."""
+    module = load_module(name)
+    return {
+        "name": name,
+        "module": module.__name__,
+        "family": module.__name__.split(".")[-2],
+        "title": (module.__doc__ or "").strip().splitlines()[0].rstrip("."),
+        "paper": f"{module.PAPER.authors}, {module.PAPER.title}, {module.PAPER.venue} {module.PAPER.year}",
+        "year": module.PAPER.year,
+        "capabilities": capabilities(name),
+        "presets": list(module.PRESETS),
+        "arguments": [
+            {"name": s.name, "type": s.form, "default": values.text(s.default), "help": s.help}
+            for s in settings.describe(module.recipe).values()
+        ],
+    }
+
+
+def index() -> list[dict[str, Any]]:
+    """Return the entries of all models: from `index.json`, and read anew for a model that it has not yet."""
+    try:
+        known = {item["name"]: item for item in json.loads(INDEX.read_text(encoding="utf-8"))}
+    except (OSError, ValueError, KeyError, TypeError):
+        known = {}
+    return [known.get(name) or entry(name) for name in discover()]
+
+
+def index_text() -> str:
+    """Return what `index.json` should hold."""
+    return json.dumps([entry(name) for name in discover()], indent=1) + "\n"
+
+
+def write_index(path: Path = INDEX) -> Path:
+    """Write the index of models (`python -m reverie.models`)."""
+    path.write_text(index_text(), encoding="utf-8")
+    return path
+
+
+def _modules() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for path in sorted(_HERE.glob("*/*.py")):
+        if path.stem.startswith("_") or path.parent.name.startswith("_"):
+            continue
+        name = path.stem.replace("_", "-")
+        if name in found:
+            raise ReverieError(f"{path.name}: two families have a model called {name}; rename one")
+        found[name] = f"{__name__}.{path.parent.name}.{path.stem}"
+    return found

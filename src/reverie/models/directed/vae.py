@@ -1,0 +1,116 @@
+r"""Variational autoencoder with any number of stochastic layers.
+
+A decoder (P-net) :math:`p(x, h) = p(h^L) \prod_l p(h^l \mid h^{l+1})\, p(x \mid h^1)` with
+:math:`h^L \sim \mathcal N(0, I)` is trained together with an encoder (Q-net)
+:math:`q(h \mid x) = \prod_l q(h^l \mid h^{l-1})` by ascending the evidence lower bound
+
+.. math:: \mathcal L(x) = \mathbb E_q[\log w], \quad w = \frac{p(x, h)}{q(h \mid x)}, \qquad
+          \mathcal L(x) = \log p(x) - \mathrm{KL}(q(h \mid x)\,\|\,p(h \mid x)),
+
+through the reparameterisation :math:`h^l = \mu_l(h^{l-1}) + \sigma_l(h^{l-1})\,\epsilon^l`.  Every conditional is a
+diagonal Gaussian computed by a small network, except :math:`p(x \mid h^1)`, which is the law of the data
+(Bernoulli, categorical or Gaussian columns).  Missing cells are left out of the likelihood: the bound is then on the
+observed cells.
+
+With `beta` other than 1, or during `warmup`, what is ascended is
+:math:`\mathbb E_q[\log p(x \mid h)] - \beta\,\mathrm{KL}`: the journal then calls it an objective and logs the ELBO
+beside it.
+
+Traps: the upper layers of a deep chain collapse onto their prior (see the active units in the report); the analytic
+KL exists for one layer alone; numbers on dynamically and fixedly binarised digits are two nats apart.
+
+References: Kingma & Welling, *Auto-Encoding Variational Bayes*, 2014; Rezende, Mohamed & Wierstra, *Stochastic
+Backpropagation*, 2014.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from reverie.evaluate.claims import Claim, Paper
+from reverie.models.directed._gaussian import LayeredGaussian, build
+from reverie.models.directed._training import directed_recipe
+from reverie.train.optimise import Adam
+from reverie.train.recipe import Brief, Recipe
+
+Surrogate = Literal["elbo", "elbo-analytic", "iwae", "one-backward", "stl", "dreg"]
+Schedule = Literal["constant", "cosine", "steps", "iwae", "mem"]
+
+PAPER = Paper(
+    title="Auto-Encoding Variational Bayes",
+    authors="Diederik P. Kingma and Max Welling",
+    year=2014,
+    venue="ICLR",
+    bibtex="""@inproceedings{kingma2014autoencoding,
+  title = {Auto-Encoding Variational {B}ayes},
+  author = {Kingma, Diederik P. and Welling, Max},
+  booktitle = {International Conference on Learning Representations},
+  year = {2014},
+  note = {arXiv:1312.6114}
+}""",
+)
+
+PRESETS = {
+    "fast": {"epochs": 100},
+    "paper": {"epochs": 3280, "batch": 20, "schedule": "iwae", "select": "last",
+              "adam": {"epsilon": 5e-6, "momentum": 0.99, "second_moment": 0.0025}},
+    "one-layer": {"latent": (50,), "hidden": ((200, 200),)},
+    "two-layer": {"latent": (100, 50), "hidden": ((200, 200), (100, 100))},
+    "digits": {"latent": (16,), "hidden": ((100, 100),), "batch": 50, "schedule": "steps", "epochs": 300},
+}  # fmt: skip
+
+CLAIMS: tuple[Claim, ...] = ()
+
+TINY = {"latent": (4,), "hidden": ((16,),), "batch": 20, "epochs": 30, "rate": 5e-3, "valid_samples": 10}
+
+
+class VAE(LayeredGaussian):
+    """A chain of Gaussian layers; see the module's page."""
+
+
+def recipe(
+    brief: Brief,
+    *,
+    latent: tuple[int, ...] = (50,),
+    hidden: tuple[tuple[int, ...], ...] = ((200, 200),),
+    activation: Literal["tanh", "relu", "softplus", "silu"] = "tanh",
+    norm: bool = False,
+    conditional: bool = False,
+    surrogate: Surrogate = "elbo",
+    k: int = 1,
+    beta: float = 1.0,
+    warmup: float = 0.0,
+    batch: int = 100,
+    rate: float = 1e-3,
+    schedule: Schedule = "cosine",
+    adam: Adam = Adam(),  # noqa: B008
+    select: Literal["best", "last", "average"] = "best",
+    valid_every: float | None = None,
+    valid_samples: int = 100,
+) -> tuple[VAE, Recipe]:
+    """Return an untrained VAE and how to train it.
+
+    Args:
+        latent: widths of the stochastic layers, from the data upwards.
+        hidden: widths of the deterministic layers below each stochastic one (mirrored in the decoder).
+        activation: of the deterministic layers.
+        norm: batch-normalise the deterministic layers (statistics are exact and frozen in every evaluation).
+        conditional: model p(x | class); the data must have classes.
+        surrogate: what is ascended.
+        k: samples of h per row.
+        beta: weight of the KL term.
+        warmup: epochs over which that weight grows from 0.
+        batch: rows per step.
+        rate: learning rate.
+        schedule: how it falls over the planned epochs.
+        adam: the optimiser's further numbers.
+        select: which weights count: best on validation, last, or an exponential average.
+        valid_every: epochs between validations (default: a fiftieth of the plan).
+        valid_samples: importance samples of the validation log-likelihood.
+    """
+    model = build(VAE, brief.key, brief.data, latent, hidden, activation, norm, 1.0, conditional)
+    return model, directed_recipe(  # type: ignore[return-value]
+        brief, conditional=conditional, surrogate=surrogate, k=k, beta=beta, warmup=warmup, batch=batch, rate=rate,
+        schedule_name=schedule, adam=adam, select=select, valid_every=valid_every, valid_samples=valid_samples,
+        norm=norm,
+    )  # fmt: skip

@@ -1,0 +1,107 @@
+"""`--out FILE`: where arrays go, in the form of the file's ending; refused before the work, and never half written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reverie.errors import ReverieError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+#: What arrays can be written as.
+ENDINGS = (".png", ".npy", ".csv", ".npz")
+#: From here on not every whole number is a float64.
+_WHOLE = 2**53
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file to be written, already known to be writable."""
+
+    path: Path
+
+    @staticmethod
+    def check(path: str | Path, endings: Sequence[str] = ENDINGS) -> Target:
+        """Return the target, before any work is done for it.
+
+        Raises:
+            ReverieError: for another ending, a missing folder, or one that cannot be written to.
+        """
+        place = Path(path)
+        if place.suffix.lower() not in endings:
+            raise ReverieError(f"out: {place} does not end in {', '.join(endings)}; the ending says what to write")
+        if place.is_dir():
+            raise ReverieError(f"out: {place} is a folder; name a file in it")
+        if not place.parent.is_dir():
+            raise ReverieError(f"out: there is no folder {place.parent}; make it, or name another")
+        try:
+            # Asking for permission is no proof (a read-only disk, an administrator): only writing is.
+            with tempfile.TemporaryFile(dir=place.parent):
+                pass
+        except OSError as error:
+            raise ReverieError(f"out: {place.parent} cannot be written to ({error.strerror}); name another") from None
+        return Target(place)
+
+    def write(self, array: np.ndarray, columns: Sequence[str] | None = None) -> Path:
+        """Write rows (n, ...) in the form of the ending, whole or not at all.
+
+        Args:
+            array: rows; a .csv gets them flat, a .png as pictures side by side.
+            columns: the names of a .csv's columns, where they are known.
+
+        Raises:
+            ReverieError: when the disk is full, or the rows are no pictures.
+        """
+        ending = self.path.suffix.lower()
+        if ending == ".png":
+            from reverie.report.tiles import save_grid
+
+            return save_grid(array, self.path)
+        from reverie.files import npz_bytes, write_atomic
+
+        if ending == ".csv":
+            content = csv_bytes(array, columns)
+        else:
+            content = npz_bytes({"x": array}) if ending == ".npz" else npy_bytes(array)
+        write_atomic(self.path, content)
+        return self.path
+
+
+def npy_bytes(array: np.ndarray) -> bytes:
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def csv_bytes(array: np.ndarray, columns: Sequence[str] | None = None) -> bytes:
+    """Return rows as comma-separated text: numbers that read back the same, whole ones without a point, empty for NaN.
+
+    Names are written only if there is one for each column.
+    """
+    import numpy as np
+
+    rows = np.asarray(array)
+    rows = rows.reshape(len(rows), -1)
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    if columns and len(columns) == rows.shape[1]:
+        writer.writerow(columns)
+    cell = _real if rows.dtype.kind == "f" else str
+    # Row by row as NumPy's own scalars: the shortest text of a float32 is not that of the float64 it becomes.
+    writer.writerows([cell(value) for value in row] for row in rows)
+    return buffer.getvalue().encode()
+
+
+def _real(value: Any) -> str:
+    if value != value:
+        return ""
+    return str(int(value)) if value.is_integer() and abs(value) < _WHOLE else str(value)

@@ -1,0 +1,152 @@
+"""The arrays behind a report: computed from a run once, kept in its folder, drawn by `report/`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reverie import asking
+from reverie.evaluate import impute as imputing
+from reverie.evaluate import microscope, tasks
+from reverie.evaluate.baseline import independent_baseline
+from reverie.evaluate.diagnose import diagnose, gather
+from reverie.files import to_json, write_atomic
+from reverie.progress import Progress, Quiet
+from reverie.trained import Trained
+
+#: Rows of the pictures, of the codes and units, and of the knock-out.
+_SHOWN, _CODED, _KNOCKED = 40, 1000, 300
+_FRAMES = (1, 2, 5, 10, 20, 50, 100)
+
+
+def report(run: Trained, *, seed: int = 0, progress: Progress | None = None) -> Path:
+    """Compute what the report shows, write ``report.html`` and return its path.
+
+    The test log-likelihood is computed first if the run has none yet.
+    """
+    from reverie.report import page
+
+    if not any(key.startswith("test/") for key in run.folder.evaluations()):
+        asking.evaluate(run, progress=progress)
+    steps: list[Callable[..., Any]] = [samples, reconstructions, imputation, units, codes]
+    if "memory" in able(run):
+        steps.append(memory)
+    with (progress or Quiet()).task(f"pictures of {run.path.name}", len(steps)) as task:
+        for done, step in enumerate(steps, 1):
+            step(run, seed=seed)
+            task.update(done)
+    findings = diagnose(gather(run.path, independent_baseline(run.data)))
+    write_atomic(run.path / "diagnoses.json", to_json(findings, indent=1))
+    return page.write(run.path)
+
+
+def able(run: Trained) -> set[str]:
+    """Return which of encode, impute and memory the run's model can do."""
+    return {verb for verb, protocol in asking.WHAT.items() if isinstance(run.model, protocol)}
+
+
+def shown(run: Trained, n: int, split: str = "test") -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the first n rows of a split in the model's units, and their one-hot classes if the model needs them."""
+    rows, labels = run.data.rows(split, 0, n), run.data.labels(split, 0, n)
+    if not getattr(run.model, "conditional", False) or labels is None:
+        return rows, None
+    return rows, np.eye(run.data.classes, dtype=np.float32)[labels]
+
+
+def display(run: Trained, rows: np.ndarray) -> np.ndarray:
+    """Return model rows as greys in [0, 1] for pictures; tables stay in the model's units."""
+    data = run.facts
+    if data.likelihood == "bernoulli":
+        return np.clip(rows, 0.0, 1.0)
+    if data.likelihood == "categorical":
+        return rows / max(data.levels - 1, 1)
+    if len(data.shape) < 2:
+        return rows
+    low, high = run.__dict__.setdefault("_range", _range(run))
+    return np.clip((data.restore(rows) - low) / (high - low), 0.0, 1.0)
+
+
+def _range(run: Trained) -> tuple[float, float]:
+    stored = np.asarray(run.data.splits["train"].x[:_CODED], np.float64)
+    low, high = float(np.nanmin(stored)), float(np.nanmax(stored))
+    return low, high if high > low else low + 1.0
+
+
+def samples(run: Trained, *, seed: int = 0) -> None:
+    """Keep 64 draws, means and samples."""
+    given = asking.given_of(run, 64, None)
+    means, draws = tasks.samples(run.model, 64, seed=seed, given=given)
+    run.folder.save_arrays("samples", means=display(run, means), samples=display(run, draws))
+
+
+def reconstructions(run: Trained, *, seed: int = 0) -> None:
+    """Keep test rows beside what the model makes of them."""
+    rows, given = shown(run, _SHOWN)
+    outputs = tasks.reconstructions(run.model, rows, seed=seed, given=given)
+    run.folder.save_arrays("reconstructions", inputs=display(run, rows), outputs=display(run, outputs))
+
+
+def imputation(run: Trained, *, seed: int = 0) -> None:
+    """Keep the filling-in of test rows, frame by frame, with its error after each iteration."""
+    data = run.data
+    images = len(data.shape) > 1
+    rules = [f"rect:{max(1, min(data.shape[:2]) * 3 // 7)}", "half", "drop:0.6"] if images else ["drop:0.3"]
+    stored = np.asarray(data.splits["test"].x[:_CODED])
+    rows = asking.soft_view(data, stored)
+    _, given = shown(run, len(rows))
+    for rule in rules:
+        known = imputing.mask_of(rule, rows, data.shape, seed=seed)
+        found = imputing.impute(
+            run.model, rows, known, frames=_FRAMES, seed=seed, given=given, levels=data.levels,
+            centre=imputing.centre_of(data),
+        )  # fmt: skip
+        run.folder.save_arrays(
+            f"imputation-{rule.replace(':', '-')}", inputs=display(run, rows[:_SHOWN]), masks=found.mask[:_SHOWN],
+            frames=display(run, found.frames[:, :_SHOWN]), iterations=found.iterations, errors=found.errors,
+        )  # fmt: skip
+
+
+def units(run: Trained, *, seed: int = 0) -> None:
+    """Keep each latent unit's activity and KL."""
+    rows, given = shown(run, _CODED)
+    if not hasattr(run.model, "posterior"):
+        return
+    found: dict[str, Any] = {}
+    pairs = zip(
+        tasks.activity(run.model, rows, samples=20, seed=seed, given=given),
+        tasks.unit_kl(run.model, rows, seed=seed, given=given),
+        strict=True,
+    )
+    for layer, (activity, kl) in enumerate(pairs, 1):
+        found |= {f"activity_{layer}": activity, f"kl_{layer}": kl}
+    run.folder.save_arrays("units", **found)
+
+
+def codes(run: Trained, *, seed: int = 0) -> None:
+    """Keep a two-dimensional view of test rows' codes."""
+    rows, given = shown(run, _CODED)
+    labels = run.data.labels("test", 0, _CODED)
+    plane, kind = tasks.codes(run.model, rows, given=given)
+    found = {"codes": plane, "kind": np.asarray(kind)}
+    run.folder.save_arrays("codes", **found, **({} if labels is None else {"labels": np.asarray(labels)}))
+
+
+def memory(run: Trained, *, seed: int = 0, rows: int = _KNOCKED, progress: Progress | None = None) -> dict[str, Any]:
+    """Look into the memory of the run's model and keep what is seen in ``arrays/memory.npz``.
+
+    Returns:
+        ``layers`` and, per layer, ``preference_<layer>`` (classes, slots), ``usage_<layer>``, ``entropy_<layer>``,
+        ``images_<layer>`` (slots, D) and ``knockout_<layer>`` (slots, 2): the fall of the test log-likelihood when a
+        slot is silenced, and its standard error.
+    """
+    model = asking.need(run, "memory")
+    # One step for each slot, and two for each layer that is silenced as a whole.
+    total = sum(block.slots.shape[0] + 2 for block in model.memories.values())
+    with (progress or Quiet()).task(f"memory of {run.path.name}", total) as task:
+        found = microscope.look(model, run.data, rows=rows, seed=seed, progress=task.update)
+    shown_images = {name: display(run, a) if name.startswith("images_") else a for name, a in found.items()}
+    run.folder.save_arrays("memory", **shown_images)
+    return shown_images

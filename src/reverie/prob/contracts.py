@@ -1,0 +1,119 @@
+"""What a model promises: a few verbs each, one example at a time; every random verb takes a key.
+
+A model is an `equinox.Module` that fulfils one contract of this page, plus any of the small protocols.
+`given` is what the model is conditioned on (a one-hot class here), ``None`` when it is not.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import equinox as eqx
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+Row = Float[Array, " D"]
+Given = PyTree | None
+
+
+class Pass(NamedTuple):
+    r"""One way up and down: a draw of h, its scores, and what happened inside.
+
+    ``log_w = log_likelihood + log_prior - log_q`` is :math:`\log p(x, h) - \log q(h \mid x)`.
+    """
+
+    h: PyTree
+    log_likelihood: Float[Array, ""]
+    log_prior: Float[Array, ""]
+    log_q: Float[Array, ""]
+    trace: dict[str, Any]
+
+    @property
+    def log_w(self) -> Float[Array, ""]:
+        return self.log_likelihood + self.log_prior - self.log_q
+
+
+class Latent(eqx.Module):
+    r"""A directed model :math:`p(x, h)` with an inference net :math:`q(h \mid x)`; `h` is any pytree.
+
+    k samples are a `vmap` over keys.  Scoring is apart from drawing: sticking-the-landing, DReG, the
+    sleep phase and the one-backward-pass variant need it so.  Freezing is `stop_gradient` on the model.
+    """
+
+    def infer(self, key: PRNGKeyArray, x: Row, given: Given = None) -> PyTree:
+        r"""Draw :math:`h \sim q(h \mid x)`, reparameterised where the law allows it."""
+        raise NotImplementedError
+
+    def log_q(self, h: PyTree, x: Row, given: Given = None) -> Float[Array, ""]:
+        r"""Return :math:`\log q(h \mid x)`."""
+        raise NotImplementedError
+
+    def log_p(self, x: Row, h: PyTree, given: Given = None) -> Float[Array, ""]:
+        r"""Return :math:`\log p(x, h)`."""
+        raise NotImplementedError
+
+    def log_prior(self, h: PyTree, given: Given = None) -> Float[Array, ""]:
+        r"""Return :math:`\log p(h)`, a part of `log_p`: warm-up and annealing weigh the two apart."""
+        raise NotImplementedError
+
+    def forward(self, key: PRNGKeyArray, x: Row, given: Given = None) -> Pass:
+        """Draw h and score it in one pass.
+
+        Equal to `infer` followed by the scores; a model overrides it where sharing the networks' outputs saves
+        work: drawing and scoring apart, automatic differentiation goes back through the encoder twice.
+        """
+        h = self.infer(key, x, given)
+        prior = self.log_prior(h, given)
+        return Pass(h, self.log_p(x, h, given) - prior, prior, self.log_q(h, x, given), {})
+
+    def sample(self, key: PRNGKeyArray, given: Given = None) -> tuple[Row, PyTree]:
+        r"""Draw :math:`(x, h) \sim p`."""
+        raise NotImplementedError
+
+    def draw_prior(self, key: PRNGKeyArray, given: Given = None) -> PyTree:
+        r"""Draw :math:`h \sim p(h)`."""
+        raise NotImplementedError
+
+    def mean(self, h: PyTree, given: Given = None) -> Row:
+        r"""Return :math:`\mathbb E[x \mid h]`, in the model's units."""
+        raise NotImplementedError
+
+
+class Explicit(eqx.Module):
+    r"""A model whose :math:`\log p(x)` is a formula."""
+
+    def log_prob(self, x: Row, given: Given = None) -> Float[Array, ""]:
+        raise NotImplementedError
+
+    def sample(self, key: PRNGKeyArray, given: Given = None) -> Row:
+        raise NotImplementedError
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """Gives a row a code: `reverie encode`."""
+
+    def encode(self, x: Row, given: Given = None) -> Float[Array, " d"]: ...
+
+
+@runtime_checkable
+class Reconstructs(Protocol):
+    """Gives back a row from itself, which `reverie impute` iterates."""
+
+    def reconstruct(self, key: PRNGKeyArray, x: Row, given: Given = None) -> Row: ...
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """Has a memory to look into: `reverie memory`."""
+
+    def memory_trace(self, key: PRNGKeyArray, x: Row, given: Given = None) -> dict[str, Any]:
+        """Return, per memory layer by name, ``attention`` (slots) and ``read`` (width) of one row."""
+        ...
+
+    def slot_image(self, layer: str, slot: int | Int[Array, ""]) -> Row:
+        """Return the mean of x when `slot` of `layer` alone speaks."""
+        ...
+
+    def silence(self, layer: str, slot: int) -> Any:
+        """Return the model with one slot of one layer silenced."""
+        ...

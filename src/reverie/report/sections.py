@@ -1,0 +1,263 @@
+"""The sections of one run's page, in their order; a section whose arrays are missing is None."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from reverie.report import blocks, figures
+from reverie.report.blocks import Block, Section
+from reverie.report.reading import Number, RunView
+
+_LEVELS = {"ok": "ok", "warning": "warning", "problem": "problem"}
+#: Iterations of an imputation that a page shows.
+_FRAMES = (1, 5, 20)
+_SHOWN = {"samples": 64, "pairs": 32, "imputed": 8, "strips": 16}
+
+
+def number_card(number: Number) -> Block:
+    """Return a certified number large, with its whole certificate and what its kind promises."""
+    record = number.record
+    rows = f"{record.n:,}" + (f" of {record.rows_of:,}" if record.rows_of else "")
+    certificate = [
+        ("estimator", record.estimator),
+        ("split", number.split),
+        ("rows", rows),
+        ("standard error", blocks.data(record.standard_error, 4)),
+        ("Monte Carlo error", blocks.data(record.monte_carlo_error, 4)),
+        ("binarisation", record.binarisation),
+        ("measure", record.measure),
+        ("data", Markup("<code>{}</code>").format(record.data_hash[:12]) if record.data_hash else None),
+        ("seed", record.seed),
+        ("note", record.note),
+    ]
+    body = {
+        "name": f"{metric_name(number.metric)}, {number.split}",
+        "record": record,
+        "cell": blocks.estimate_cell(record),
+        "kind": record.kind.replace("_", " "),
+        "promise": blocks.KINDS.get(record.kind, ""),
+        "facts": [(name, value) for name, value in certificate if value is not None],
+    }
+    return Block("card", body)
+
+
+def metric_name(metric: str) -> str:
+    return metric.replace("_", "-") if metric == "log_likelihood" else metric.replace("_", " ")
+
+
+def numbers(run: RunView) -> Section:
+    section = Section("numbers", "Likelihood")
+    if not run.numbers:
+        text = "No certified number yet. This command computes one: "
+        section.add(Block("command", f"reverie evaluate {run.path.name}", text))
+        return section
+    first = run.numbers[0]
+    section.add(number_card(first))
+    if len(run.numbers) > 1:
+        section.add(_all_numbers(run.numbers))
+    values = run.rows_of(first).get("values")
+    if values is not None and np.isfinite(values).sum() > 1:
+        alt = f"Histogram of the log-likelihoods of {values.size} rows, mean {np.nanmean(values):.2f}"
+        section.add(
+            blocks.figure(
+                figures.row_histogram(values, first.record.unit),
+                alt,
+                "Every row has its own log-likelihood. Those far to the left surprise the model.",
+            )
+        )
+    return section
+
+
+def _all_numbers(found: list[Number]) -> Block:
+    rows = [
+        [metric_name(n.metric), n.split, n.record.estimator, n.record.kind.replace("_", " "),
+         blocks.estimate_cell(n.record), blocks.data(n.record.monte_carlo_error, 3), f"{n.record.n:,}"]
+        for n in found
+    ]  # fmt: skip
+    head = [
+        "metric",
+        "split",
+        "estimator",
+        "kind",
+        f"value ± standard error, {found[0].record.unit}",
+        "MC error",
+        "rows",
+    ]
+    if any(n.record.note for n in found):
+        head.append("note")
+        rows = [[*row, n.record.note or ""] for row, n in zip(rows, found, strict=True)]
+    return blocks.table(head, rows, "Every number computed for this run.", numeric=(4, 5, 6))
+
+
+def diagnoses(run: RunView) -> Section | None:
+    if not run.diagnoses:
+        return None
+    section = Section("diagnoses", "Diagnoses")
+    order = ("problem", "warning", "ok")
+    notes = [(_LEVELS.get(str(d.get("level")), "warning"), str(d["text"])) for d in run.diagnoses]
+    section.add(Block("notes", sorted(notes, key=lambda note: order.index(note[0]))))
+    return section
+
+
+def curve(run: RunView) -> figures.Curve | None:
+    """Return the run's learning curve, None where its journal says nothing."""
+    label = next((k for k in ("objective", "bound", "elbo", "loss") if any(k in m for m in run.metrics)), None)
+    train, valid = [], []
+    for epoch, line in _in_one_row(run.metrics):
+        if label and line.get(label) is not None:
+            train.append((epoch, line[label]))
+        if (line.get("valid") or {}).get("value") is not None:
+            valid.append((epoch, line["valid"]["value"]))
+    if not train and not valid:
+        return None
+    sign = -1.0 if label == "loss" else 1.0
+    x, y = np.array(train, float).reshape(-1, 2).T
+    v, w = np.array(valid, float).reshape(-1, 2).T
+    return figures.Curve(run.name, x, sign * y, "minus the loss" if label == "loss" else str(label or ""), v, w)
+
+
+def _in_one_row(lines: Sequence[Mapping[str, Any]]) -> Iterator[tuple[float, Mapping[str, Any]]]:
+    """Yield the journal's lines with their epochs counted through, as each stage counts its own from 0."""
+    before, last, stage = 0.0, 0.0, 0
+    for line in lines:
+        if line.get("epoch") is None:
+            continue
+        if line.get("stage", 0) != stage:
+            before, stage = last, line.get("stage", 0)
+        last = before + float(line["epoch"])
+        yield last, line
+
+
+def curves(run: RunView) -> Section | None:
+    found = curve(run)
+    if found is None:
+        return None
+    section = Section("curves", "Learning curves")
+    best = "" if found.best is None else f"; best validation {found.valid[found.best]:.2f}"
+    section.add(
+        blocks.figure(
+            figures.learning_curves([found]),
+            f"Learning curves over {max([*found.epochs, *found.valid_epochs]):g} epochs{best}",
+            "The training value is averaged over each interval; the dot marks the best validation. "
+            "The first epochs, far below, are cut off.",
+        )
+    )
+    return section
+
+
+def rows_block(run: RunView, rows: np.ndarray, alt: str, caption: str, *, width: int = 440) -> Block:
+    """Return rows as pictures, or as strips of heat when they are rows of a table."""
+    if len(run.shape) > 1:
+        return blocks.picture(rows[: _SHOWN["samples"]], alt, caption, width=width)
+    return blocks.figure(figures.strips(rows[: _SHOWN["strips"]], run.data.get("columns")), alt, caption)
+
+
+def samples(run: RunView) -> Section | None:
+    means, draws = run.pictures("samples", "means"), run.pictures("samples", "samples")
+    if means is None and draws is None:
+        return None
+    section = Section("samples", "Samples", "Nothing is given: codes h are drawn from the prior and decoded.")
+    section.add(
+        None if means is None else rows_block(run, means, f"{len(means)} means", "Means of p(x | h)."),
+        None if draws is None else rows_block(run, draws, f"{len(draws)} samples", "Draws of x from p(x | h)."),
+    )
+    return section
+
+
+def reconstructions(run: RunView) -> Section | None:
+    inputs, outputs = run.pictures("reconstructions", "inputs"), run.pictures("reconstructions", "outputs")
+    if inputs is None or outputs is None:
+        return None
+    section = Section("reconstructions", "Reconstructions", "Rows of the test split, encoded and decoded again.")
+    count = min(len(inputs), len(outputs), _SHOWN["pairs"])
+    if len(run.shape) == 1:
+        section.add(rows_block(run, inputs, "Input rows", "Rows."), rows_block(run, outputs, "Rebuilt", "Rebuilt."))
+        return section
+    columns = 8 if count > 8 else count
+    for start in range(0, count, columns):
+        part = slice(start, min(start + columns, count))
+        section.add(blocks.film([("input", inputs[part]), ("rebuilt", outputs[part])], f"Rows {start + 1} and on"))
+    return section
+
+
+def imputation(run: RunView) -> Section | None:
+    rules = {n.removeprefix("imputation-"): n for n in run.array_names("imputation-")}
+    if not rules:
+        return None
+    lead = "Some cells are hidden; the model fills them in by decoding its own guess, again and again."
+    section = Section("imputation", "Missing values", lead)
+    errors = {rule: run.arrays(name)["errors"] for rule, name in rules.items() if "errors" in run.arrays(name)}
+    errors = {rule: e for rule, e in errors.items() if e.size}
+    for rule, name in rules.items():
+        section.add(_frames(run, rule, name))
+    if errors:
+        ends = ", ".join(f"{rule} {e[-1]:.4f}" for rule, e in errors.items())
+        section.add(blocks.figure(figures.imputation_errors(errors), f"Error by iteration; at the end {ends}",
+                                  "Mean squared error on the hidden cells alone."))  # fmt: skip
+    return section if section.rows else None
+
+
+def _frames(run: RunView, rule: str, name: str) -> Block | None:
+    truth, frames, known = (run.pictures(name, key) for key in ("inputs", "frames", "masks"))
+    if truth is None or frames is None or known is None:
+        return None
+    count = min(len(truth), _SHOWN["imputed"])
+    iterations = run.arrays(name).get("iterations", np.arange(1, len(frames) + 1)).tolist()
+    chosen = [i for i, t in enumerate(iterations) if t in _FRAMES or i == len(frames) - 1]
+    given = np.where(known[:count].astype(bool), truth[:count], np.nan)
+    stages = [
+        ("given", given),
+        *((f"after {iterations[i]}", frames[i][:count]) for i in chosen),
+        ("truth", truth[:count]),
+    ]
+    if len(run.shape) == 1:
+        rows = np.concatenate([given[:4], frames[-1][:4], truth[:4]])
+        drawing = figures.strips(rows, run.data.get("columns"), ("given", "filled in", "truth"))
+        return blocks.figure(
+            drawing,
+            f"{rule}: given, filled in and true rows",
+            f"{rule}: {len(given[:4])} rows; hidden cells are left open.",
+        )
+    return blocks.film(stages, f"Imputation, {rule}", f"{rule}: hidden cells in amber.")
+
+
+def units(run: RunView) -> Section | None:
+    arrays = run.arrays("units")
+    activity = {k.removeprefix("activity_"): v for k, v in arrays.items() if k.startswith("activity_") and v.size}
+    kl = {k.removeprefix("kl_"): v for k, v in arrays.items() if k.startswith("kl_") and v.size}
+    if not activity and not kl:
+        return None
+    section = Section("units", "Active units")
+    count = " + ".join(f"{int((a > figures.ACTIVE).sum())} of {a.size}" for a in activity.values())
+    section.add(
+        blocks.figure(figures.activity_histogram(activity), f"Histogram of unit activity: {count} active",
+                      f"Active units: {count}. A unit is active when the mean of its posterior varies over rows.")
+        if activity else None,
+        blocks.figure(figures.kl_bars(kl), "Bars of each unit's KL divergence", "What each unit tells about a row.")
+        if kl else None,
+    )  # fmt: skip
+    return section
+
+
+def codes(run: RunView) -> Section | None:
+    arrays = run.arrays("codes")
+    points = arrays.get("codes")
+    if points is None or not len(points):
+        return None
+    kind = str(arrays["kind"]) if "kind" in arrays else "latent"
+    section = Section("codes", "Codes")
+    view = "The two units of the code." if kind == "latent" else "The code's two principal axes."
+    many = f" {figures.POINTS:,} of {len(points):,} rows are shown." if len(points) > figures.POINTS else ""
+    drawing = figures.code_scatter(points, arrays.get("labels"), run.class_names, kind)
+    section.add(blocks.figure(drawing, f"Scatter of the codes of {len(points)} rows", view + many))
+    return section
+
+
+#: In the order of the page; the memory, the settings, the data and the provenance follow.
+SEEING: tuple[Callable[[RunView], Section | None], ...] = (
+    numbers, diagnoses, curves, samples, reconstructions, imputation, units, codes,
+)  # fmt: skip

@@ -1,0 +1,136 @@
+"""The memory microscope's section: for each layer what classes prefer, what slots hold, and what they are worth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from markupsafe import Markup
+
+from reverie.report import blocks, microscope, tiles
+from reverie.report.blocks import Block, Section
+from reverie.report.reading import RunView
+
+_SLOTS = 80
+_Layer = dict[str, np.ndarray]
+
+
+def layers_of(run: RunView) -> dict[str, _Layer]:
+    """Return the arrays of `memory.npz` by layer: ``preference``, ``usage``, ``entropy``, ``images``, ``knockout``."""
+    arrays = run.arrays("memory")
+    names = [str(name) for name in np.atleast_1d(arrays["layers"])] if "layers" in arrays else []
+    kinds = ("preference", "usage", "entropy", "images", "knockout")
+    return {n: {k: arrays[f"{k}_{n}"] for k in kinds if f"{k}_{n}" in arrays} for n in names}
+
+
+def memory(run: RunView) -> Section | None:
+    """Return the section of a model with a memory, None for others."""
+    layers = layers_of(run)
+    if not any(layers.values()):
+        return None
+    lead = "The decoder looks details up in a memory. This is what it attends to, what is stored, and what it is worth."
+    section = Section("memory", "Memory", lead)
+    for name, layer in layers.items():
+        section.add(Block("heading", f"Layer {name}"))
+        section.add(_preference(run, layer, name))
+        section.add(_top(run, layer, name))
+        section.add(_usage(layer, name), _entropy(layer, name))
+        section.add(_knockout(layer, name))
+        section.add(_slots(run, layer, name))
+    return section
+
+
+def _preference(run: RunView, layer: _Layer, name: str) -> Block | None:
+    if "preference" not in layer or not layer["preference"].size:
+        return None
+    classes, slots = layer["preference"].shape
+    drawing = microscope.preference_map(layer["preference"], run.class_names)
+    return blocks.figure(drawing, f"Layer {name}: mean attention of {classes} classes to {slots} slots",
+                         "Mean attention of each class to each slot.")  # fmt: skip
+
+
+def _top(run: RunView, layer: _Layer, name: str) -> Block | None:
+    if "preference" not in layer or not layer["preference"].size:
+        return None
+    thumbnails = _thumbnails(run, name, 28)
+    names = run.class_names
+    rows = [
+        [names[c] if c < len(names) else str(c), *(_slot_cell(slot, value, thumbnails) for slot, value in best)]
+        for c, best in enumerate(microscope.top_slots(layer["preference"]))
+    ]
+    head = ["class", "first", "second", "third"][: len(rows[0])]
+    return blocks.table(
+        head, rows, "The three slots each class prefers: mean attention, and the slot's number and image."
+    )
+
+
+def _slot_cell(slot: int, value: float, thumbnails: dict[int, str]) -> Markup:
+    image = (
+        Markup('<img class="thumb" src="{}" alt="slot {}">').format(thumbnails[slot], slot)
+        if slot in thumbnails
+        else ""
+    )
+    return Markup("{}<b>{}</b> <small>slot {}</small>").format(image, blocks.data(value), slot)
+
+
+def _thumbnails(run: RunView, name: str, size: int) -> dict[int, str]:
+    images = run.pictures("memory", f"images_{name}")
+    if images is None:
+        return {}
+    zoom = tiles.zoom_for(images, size)
+    return {slot: tiles.data_uri(tiles.sheet(image[None], 1, zoom=zoom)) for slot, image in enumerate(images)}
+
+
+def _usage(layer: _Layer, name: str) -> Block | None:
+    if "usage" not in layer or not layer["usage"].size:
+        return None
+    usage = layer["usage"]
+    idle = int((usage < 0.1 * usage.mean()).sum())
+    caption = f"Mean attention over test rows. {idle} of {usage.size} slots get less than a tenth of the mean."
+    return blocks.figure(microscope.usage_bars(usage), f"Layer {name}: usage of {usage.size} slots", caption)
+
+
+def _entropy(layer: _Layer, name: str) -> Block | None:
+    if "entropy" not in layer or not layer["entropy"].size:
+        return None
+    entropy, slots = layer["entropy"], len(layer.get("usage", np.zeros(0))) or layer["preference"].shape[1]
+    caption = "How spread attention is: on the left one slot answers, on the right all do alike."
+    alt = f"Layer {name}: entropy of attention, mean {entropy.mean():.2f} of at most {np.log(slots):.2f} nats"
+    return blocks.figure(microscope.entropy_histogram(entropy, slots), alt, caption)
+
+
+def _knockout(layer: _Layer, name: str) -> Block | None:
+    if "knockout" not in layer or not layer["knockout"].size:
+        return None
+    fall = layer["knockout"][:, 0]
+    worst = int(np.nanargmax(fall))
+    alt = f"Layer {name}: silencing slot {worst} costs most, {fall[worst]:.3f} nats"
+    return blocks.figure(
+        microscope.knockout_bars(layer["knockout"]),
+        alt,
+        "What the test log-likelihood loses when a slot is silenced, with two standard errors.",
+    )
+
+
+def _slots(run: RunView, layer: _Layer, name: str) -> Block | None:
+    thumbnails = _thumbnails(run, name, 60)
+    if not thumbnails or len(run.shape) == 1:
+        return None
+    usage = layer.get("usage", np.ones(len(thumbnails)))
+    order = np.argsort(-usage, kind="stable")[:_SLOTS].tolist()
+    most = max(float(usage.max()), 1e-12)
+    fall = layer.get("knockout")
+    body = [
+        {"slot": slot, "uri": thumbnails[slot], "usage": float(usage[slot]) / most,
+         "fall": None if fall is None else blocks.signed(float(fall[slot, 0]), 3)}
+        for slot in order
+    ]  # fmt: skip
+    more = len(thumbnails) - len(order)
+    worth = "" if fall is None else ", the number what it is worth in nats"
+    caption = "What each slot draws alone, the most used first; the bar is its usage" + worth
+    return Block("slots", body, caption + (f"; {more} more." if more else "."))
+
+
+def prefixed(section: Section, run: RunView, place: int) -> Section:
+    """Return a run's section for a page of several runs: its own anchor, the run's name in its title."""
+    return replace(section, id=f"{section.id}-{place}", title=f"{section.title}: {run.name}")

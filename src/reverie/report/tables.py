@@ -1,0 +1,200 @@
+"""Published against ours, row by row: the same table for the terminal, the README and a page.
+
+A row is a mapping with ``table``, ``row``, ``column``, ``published``, ``source``, ``ours`` (an Estimate's record, or
+None where nothing was run), ``seeds``, ``epochs``, ``paper_epochs``, ``commit``, ``protocol``, ``hardware`` and
+``beside`` (other published values of the row, by name); all but the first four may be missing.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup, escape
+
+from reverie.errors import ReverieError
+from reverie.estimate import Estimate
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Row = Mapping[str, Any]
+#: Titles of the columns, and whether their cells are numbers.
+HEAD: Mapping[str, bool] = {
+    "row": False, "column": False, "published": True, "ours": True, "difference": True, "epochs of the paper's": True,
+    "seeds": True, "protocol": False, "hardware": False, "commit": False,
+}  # fmt: skip
+_SIGNS = {"exact": "=", "lower_bound": "≥", "upper_bound": "≤", "bracket": "∈", "estimate": "≈"}
+
+
+def cells(rows: Sequence[Row]) -> list[list[str]]:
+    """Return the rows as text, a cell for each title of `HEAD`, in the order given.
+
+    Raises:
+        ReverieError: when a row lacks its place or its published number, or `ours` is no certified number.
+    """
+    return [_cells(row) for row in rows]
+
+
+def _cells(row: Row) -> list[str]:
+    for key in ("table", "row", "column", "published"):
+        if key not in row:
+            raise ReverieError(f"table: a row has no {key!r} ({row}); mend the model's CLAIMS or the result file")
+    ours = _estimate(row)
+    return [
+        str(row["row"]), str(row["column"]), _published(row), _ours(ours), _difference(row, ours), _epochs(row),
+        _seeds(row.get("seeds")), _text(row.get("protocol")), _text(row.get("hardware")), _text(row.get("commit")),
+    ]  # fmt: skip
+
+
+def _estimate(row: Row) -> Estimate | None:
+    ours = row.get("ours")
+    if ours is None or isinstance(ours, Estimate):
+        return ours
+    try:
+        return Estimate.from_json(dict(ours))
+    except (TypeError, ValueError):
+        place = f"{row['table']}, {row['row']}, {row['column']}"
+        raise ReverieError(f"{place}: `ours` is no certified number; delete the result file and run it again") from None
+
+
+def _published(row: Row) -> str:
+    beside = ", ".join(f"{name} {value}" for name, value in (row.get("beside") or {}).items())
+    return _number(row["published"]) + (f" ({beside})" if beside else "")
+
+
+def _ours(ours: Estimate | None) -> str:
+    if ours is None:
+        return "–"
+    if ours.low is not None and ours.high is not None:
+        value = f"[{_number(ours.low)}, {_number(ours.high)}]"
+    else:
+        value = _number(ours.value)
+    part = f", {ours.n:,} of {ours.rows_of:,} rows" if ours.rows_of else ""
+    return f"{_SIGNS.get(ours.kind, '≈')} {value} ± {_number(ours.standard_error)}{part}"
+
+
+def _difference(row: Row, ours: Estimate | None) -> str:
+    return "–" if ours is None or row["published"] is None else _number(ours.value - row["published"], plus=True)
+
+
+def _epochs(row: Row) -> str:
+    done, paper = row.get("epochs"), row.get("paper_epochs")
+    shown = "–" if done is None else f"{done:,.6g}"
+    return shown if paper is None else f"{shown} / {paper:,.6g}"
+
+
+def _seeds(seeds: Any) -> str:
+    if seeds is None:
+        return "–"
+    return str(len(seeds)) if isinstance(seeds, list | tuple) else str(seeds)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {part}" for name, part in value.items() if part is not None)
+    return "–" if value in (None, "") else str(value)
+
+
+def _number(value: float | None, *, plus: bool = False) -> str:
+    if value is None or value != value:
+        return "–"
+    return f"{value:{'+' if plus else ''}.2f}".replace("-", "−")
+
+
+def _grouped(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return the rows by table, tables in order of first appearance."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(str(row.get("table")), []).append(row)
+    return groups
+
+
+def _worth(body: Sequence[Sequence[str]]) -> list[int]:
+    """Return which columns say something; one that is empty in every row is left out."""
+    return [i for i, _ in enumerate(HEAD) if any(line[i] != "–" for line in body) or i < 4]
+
+
+def _tables(rows: Sequence[Row]) -> list[tuple[str, list[str], list[bool], list[list[str]]]]:
+    """Return (name, titles, which are numbers, cells) of every table."""
+    made = []
+    for name, group in _grouped(rows).items():
+        body = cells(group)
+        kept = _worth(body)
+        titles, numeric = list(HEAD), list(HEAD.values())
+        made.append((name, [titles[i] for i in kept], [numeric[i] for i in kept], [[b[i] for i in kept] for b in body]))
+    return made
+
+
+def plain(rows: Sequence[Row]) -> str:
+    """Return the tables as text in columns, for any terminal or file."""
+    parts = []
+    for name, titles, numeric, body in _tables(rows):
+        lines = [titles, *body]
+        widths = [max(_width(line[i]) for line in lines) for i in range(len(titles))]
+        pad = [[_pad(cell, widths[i], right=numeric[i]) for i, cell in enumerate(line)] for line in lines]
+        rule = ["─" * width for width in widths]
+        parts.append("\n".join([name, *("  ".join(line).rstrip() for line in (pad[0], rule, *pad[1:]))]))
+    return "\n\n".join(parts) + ("\n" if parts else "")
+
+
+def _width(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def _pad(text: str, width: int, *, right: bool) -> str:
+    space = " " * (width - _width(text))
+    return space + text if right else text + space
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """Return the tables as GitHub's Markdown, each under its name in bold."""
+    parts = []
+    for name, titles, numeric, body in _tables(rows):
+        rule = ["---:" if number else "---" for number in numeric]
+        lines = [titles, rule, *([_markdown_cell(cell) for cell in line] for line in body)]
+        parts.append(f"**{_markdown_cell(name)}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
+    return "\n\n".join(parts) + ("\n" if parts else "")
+
+
+def _markdown_cell(text: str) -> str:
+    one_line = " ".join(text.split())
+    for letter in "\\|*_`<":
+        one_line = one_line.replace(letter, "\\" + letter)
+    return one_line
+
+
+def html(rows: Sequence[Row]) -> Markup:
+    """Return the tables as HTML, everything escaped."""
+    parts = []
+    for name, titles, numeric, body in _tables(rows):
+        marks = [Markup(' class="number"') if number else Markup("") for number in numeric]
+        head = Markup("").join(Markup("<th{}>{}</th>").format(m, t) for m, t in zip(marks, titles, strict=True))
+        lines = [
+            Markup("<tr>{}</tr>").format(
+                Markup("").join(Markup("<td{}>{}</td>").format(m, c) for m, c in zip(marks, line, strict=True))
+            )
+            for line in body
+        ]
+        table = Markup("<table><caption>{}</caption><thead><tr>{}</tr></thead><tbody>{}</tbody></table>")
+        parts.append(table.format(escape(name), head, Markup("\n").join(lines)))
+    return Markup("\n").join(parts)
+
+
+def rich_tables(rows: Sequence[Row]) -> list[Table]:
+    """Return the tables for rich's console; nothing in a cell is read as markup."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = []
+    for name, titles, numeric, body in _tables(rows):
+        table = Table(title=Text(name), title_justify="left", header_style="bold")
+        for title, number in zip(titles, numeric, strict=True):
+            table.add_column(
+                title, justify="right" if number else "left", no_wrap=title in ("row", "published", "ours")
+            )
+        for line in body:
+            table.add_row(*(Text(cell) for cell in line))
+        made.append(table)
+    return made

@@ -1,0 +1,170 @@
+"""A run in the hand: train, load, and everything that can be asked of a trained model.  Arrays in, arrays and
+records out; the command line is a thin layer over this file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reverie import asking, picturing, run_data, training
+from reverie import data as data_floor
+from reverie.compile_cache import keep_compilations
+from reverie.data.dataset import Dataset
+from reverie.errors import ReverieError
+from reverie.estimate import Estimate
+from reverie.evaluate import arena
+from reverie.progress import Progress
+from reverie.train.folder import RunFolder
+from reverie.train.parallel import configure
+from reverie.trained import Trained
+
+
+def train(
+    model: str,
+    data: Any,
+    *,
+    run: str | Path | None = None,
+    seed: int = 0,
+    seeds: int | None = None,
+    epochs: float | None = None,
+    steps: int | None = None,
+    minutes: float | None = None,
+    config: str | Path | None = None,
+    preset: str | tuple[str, ...] | None = None,
+    device: str | None = None,
+    init_from: str | Path | None = None,
+    binarisation: str | None = None,
+    split_rule: str | None = None,
+    likelihood: str | None = None,
+    data_seed: int = 0,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Run | list[Run]:
+    """Train a model and return its run, or a list of runs with `seeds`.
+
+    Args:
+        model: a name of `reverie models`, such as ``"mem-vae"``.
+        data: a catalogue name, a path, or an array of rows.
+        run: folder to train in; default ``runs/<model>-<data>-<n>``.
+        seed: of everything random in the run.
+        seeds: train this many runs, with seeds `seed`, `seed` + 1, ...
+        epochs, steps, minutes: how long (one of them); past `minutes` the run stops, saved and resumable.
+        config: a TOML file of settings.
+        preset: names of the model's presets, later ones over earlier.
+        device: ``cpu``, ``gpu``, ``cpu:N`` or ``all``.
+        init_from: a run whose weights (and optimiser, if it fits) are gone on from.
+        binarisation, split_rule, likelihood, data_seed: how the data are taken.
+        progress: where progress is shown.
+        settings: arguments of the model's recipe.
+
+    Raises:
+        ReverieError: one line that says what is wrong and what to do.
+        Interrupted: when asked to stop; the run is saved.
+        NonFinite: when a loss is not finite; the last good checkpoint is kept.
+    """
+    if sum(x is not None for x in (epochs, steps, minutes)) > 1 and minutes is None:
+        raise ReverieError("epochs, steps: give one of them")
+    configure(device)
+    keep_compilations()
+    arguments: dict[str, Any] = {
+        "binarisation": binarisation, "split_rule": split_rule, "likelihood": likelihood, "seed": data_seed
+    }  # fmt: skip
+    dataset = data_floor.load(data, **arguments)
+    if progress is not None:
+        for note in dataset.notes:
+            progress.say(note)
+    presets = (preset,) if isinstance(preset, str) else tuple(preset or ())
+
+    def one(number: int, folder: str | Path | None) -> Run:
+        plan = training.resolve(
+            model, settings, presets=presets, config=config, epochs=epochs, steps=steps, seed=number,
+            rows=dataset.size("train"),
+        )  # fmt: skip
+        # What the recipe or the other run's weights refuse is refused before a folder exists.
+        model_, recipe = plan.build(dataset)
+        origin = None if init_from is None else load(init_from)
+        if origin is not None:
+            origin.going_on(model_, recipe)
+        place = RunFolder.create(model, dataset.name, path=folder)
+        asked = {**arguments, **_source(place, data, dataset)}
+        training.start(plan, dataset, place, asked, minutes=minutes, init_from=origin, device=device, progress=progress)
+        return Run(place, data=dataset)
+
+    if seeds is None:
+        return one(seed, run)
+    if seeds < 1:
+        raise ReverieError(f"seeds: {seeds} is not a number of runs; give 1 or more")
+    return [one(seed + i, None if run is None else Path(run) / f"seed-{seed + i}") for i in range(seeds)]
+
+
+def _source(place: RunFolder, data: Any, dataset: Dataset) -> dict[str, Any]:
+    if isinstance(data, str) and data in {entry.name for entry in data_floor.catalogue()}:
+        return {"source": data}
+    if isinstance(data, str | Path):
+        return {"source": str(Path(data).resolve())}
+    return {"source": run_data.keep_arrays(place, dataset), "in_folder": True}
+
+
+def load(folder: str | Path) -> Run:
+    """Return the run in `folder`.
+
+    Raises:
+        ReverieError: when there is no run, or a damaged or newer one.
+    """
+    keep_compilations()
+    return Run(RunFolder(Path(folder)))
+
+
+class Run(Trained):
+    """A trained (or half trained) model in its folder, and everything that can be asked of it."""
+
+    def resume(self, epochs: float | None = None, *, minutes: float | None = None, device: str | None = None,
+               progress: Progress | None = None) -> Run:  # fmt: skip
+        """Go on from the checkpoint to the planned end, or to `epochs` in total; return the run."""
+        configure(device)
+        plan = training.read_plan(self.record)
+        training.go_on(plan, self.data, self.folder, epochs=epochs, minutes=minutes, device=device, progress=progress)
+        return Run(self.folder, data=self.data)
+
+    def evaluate(self, split: str = "test", **how: Any) -> dict[str, Estimate]:
+        """Return certified numbers on a split; see `asking.evaluate` for the arguments."""
+        return asking.evaluate(self, split, **how)
+
+    def sample(self, n: int, **how: Any) -> np.ndarray:
+        """Draw n rows in the file's own units, shape ``(n, *shape)``; see `asking.sample`."""
+        return asking.sample(self, n, **how)
+
+    def impute(self, x: Any, mask: Any = None, **how: Any) -> np.ndarray:
+        """Return x with its missing cells filled in, in the file's own units; see `asking.impute`."""
+        return asking.impute(self, x, mask, **how)
+
+    def encode(self, x: Any, **how: Any) -> np.ndarray:
+        """Return the code of each row, shape (n, d); see `asking.encode`."""
+        return asking.encode(self, x, **how)
+
+    def score(self, x: Any, **how: Any) -> asking.Scores:
+        """Return a certified log-likelihood for each row; see `asking.score`."""
+        return asking.score(self, x, **how)
+
+    def memory(self, **how: Any) -> dict[str, Any]:
+        """Look into the memory: preferences of classes, slots, usage, knock-out; see `picturing.memory`."""
+        return picturing.memory(self, **how)
+
+    def report(self, **how: Any) -> Path:
+        """Draw the pictures and write one page that opens offline; return its path; see `picturing.report`."""
+        return picturing.report(self, **how)
+
+    def export(self, path: str | Path) -> Path:
+        """Write the weights by name to an .npz."""
+        return asking.export(self, path)
+
+
+def compare(*runs: Run | str | Path) -> dict[str, Any]:
+    """Compare runs on the same test rows: paired differences with 95 % intervals.
+
+    Raises:
+        ReverieError: when data, split, binarisation, measure, rows or unit differ, saying which.
+    """
+    return arena.compare([run.path if isinstance(run, Run) else Path(run) for run in runs])

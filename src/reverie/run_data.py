@@ -1,0 +1,68 @@
+"""The data of a run: kept in its folder where they came as arrays, read again and insisted to be the same."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reverie import data as data_floor
+from reverie.data import own
+from reverie.data.dataset import Dataset, Rows
+from reverie.data.rows import hash_rows
+from reverie.errors import ReverieError
+from reverie.files import npz_bytes, write_atomic
+from reverie.train.folder import RunFolder
+
+
+def read_data(folder: RunFolder, record: Mapping[str, Any]) -> Dataset:
+    """Load the run's data again and insist that it is the same.
+
+    Raises:
+        ReverieError: when the file is missing or its content has changed since.
+    """
+    asked = dict(record["data_arguments"])
+    source = asked.pop("source")
+    if asked.pop("in_folder", False):
+        source = folder.path / source
+        data = _kept(source, record["data"])
+    else:
+        data = data_floor.load(source, **asked)
+    if data.hash != record["data"]["hash"]:
+        raise ReverieError(
+            f"{source}: the data have changed since the run in {folder.path} was trained "
+            f"(hash {data.hash[:12]}, then {record['data']['hash'][:12]}); put the old file back or train anew"
+        )
+    return data
+
+
+def keep_arrays(folder: RunFolder, data: Dataset) -> str:
+    """Store data given as arrays in the run folder, so that the run can be resumed; return the file's name."""
+    arrays = {}
+    for split, rows in data.splits.items():
+        arrays[split] = np.asarray(rows.x[:]).reshape(-1, *data.shape)
+        if rows.y is not None:
+            arrays[f"{split}_labels"] = np.asarray(rows.y)
+    names = {"class_names": data.class_names, "columns": data.columns}
+    arrays |= {key: np.asarray(strings) for key, strings in names.items() if strings}
+    write_atomic(folder.path / "data.npz", npz_bytes(arrays))
+    return "data.npz"
+
+
+def _kept(path: Path, recorded: Mapping[str, Any]) -> Dataset:
+    """Return the data that `keep_arrays` stored.
+
+    Nothing is asked of the rows again: they are split already, and rows that were binarised once look, on their own,
+    as if they had been binary from the start.
+    """
+    if not path.exists():
+        raise ReverieError(f"{path}: is missing, where the run keeps the arrays it was trained on; put a copy back")
+    arrays, facts = own.read_npz(path), Dataset.from_json(recorded)
+    try:
+        splits = {s: Rows(arrays[s].reshape(len(arrays[s]), -1), arrays.get(f"{s}_labels")) for s in facts.splits}
+        return dataclasses.replace(facts, splits=splits, hash=hash_rows(splits))
+    except (KeyError, TypeError, ValueError):
+        raise ReverieError(f"{path}: holds other arrays than the run stored; put a copy of it back") from None

@@ -1,0 +1,89 @@
+"""Optimisers and schedules in the papers' forms, all of them optax transformations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from reverie.errors import ReverieError, nearest
+
+Shape = Callable[[jax.Array], jax.Array]
+
+#: Eight stages of 3^{i-1} epochs at 10^{-(i-1)/7} of the rate (Burda et al. 2016), as fractions of the plan.
+_IWAE_ENDS = tuple((3**i - 1) / (3**8 - 1) for i in range(1, 8))
+_IWAE_RATES = (1.0, 0.72, 0.52, 0.37, 0.27, 0.19, 0.14, 0.10)
+
+
+def _stages(ends: tuple[float, ...], rates: tuple[float, ...]) -> Shape:
+    return lambda t: jnp.asarray(rates)[jnp.searchsorted(jnp.asarray(ends), t, side="right")]
+
+
+#: What multiplies the rate at a fraction t of the plan; past the plan the last value holds.
+SCHEDULES: dict[str, Shape] = {
+    "constant": jnp.ones_like,
+    "cosine": lambda t: 0.1 + 0.45 * (1.0 + jnp.cos(jnp.pi * t)),
+    "steps": _stages((0.6, 0.85), (1.0, 0.3, 0.1)),
+    "iwae": _stages(_IWAE_ENDS, _IWAE_RATES),
+    # 0.998 an epoch over the last 2,000 of 3,000 epochs (Li et al. 2016, the code), stretched over the plan.
+    "mem": lambda t: jnp.exp(2000 * jnp.log(0.998) * jnp.clip((t - 1 / 3) * 1.5, 0.0, 1.0)),
+}
+
+
+def schedule(name: str, rate: float, steps: int) -> optax.Schedule:
+    """Return step -> learning rate, stretched over `steps`.
+
+    Raises:
+        ReverieError: for an unknown name.
+    """
+    if name not in SCHEDULES:
+        raise ReverieError(f"schedule: {name!r} is not one of {', '.join(SCHEDULES)}{nearest(name, SCHEDULES)}")
+    shape = SCHEDULES[name]
+    return lambda step: rate * shape(jnp.clip(step / steps, 0.0, 1.0))
+
+
+def ramp(steps: int) -> Callable[[jax.Array], jax.Array]:
+    """Return step -> min(1, (step + 1) / steps), the weight of the KL during warm-up."""
+    return lambda step: jnp.minimum(1.0, (step + 1.0) / max(steps, 1))
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma & Ba 2015) with the extras that published recipes need; beta_2 is 0.999.
+
+    Args:
+        momentum: beta_1.
+        epsilon: added to the root of the second moment of the gradient of the MEAN loss.
+        second_moment: what the second moment starts at (the IWAE code: one, of a sum over 20 rows).
+        clip_norm: rescale the gradient to at most this norm; 0 is off.
+        clip_element: then clip each element to this; 0 is off.
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-8
+    second_moment: float = 0.0
+    clip_norm: float = 0.0
+    clip_element: float = 0.0
+
+    def __call__(self, rate: optax.Schedule) -> optax.GradientTransformation:
+        """Return the transformation for a learning rate by step."""
+        scale = optax.scale_by_adam(b1=self.momentum, b2=0.999, eps=self.epsilon)
+
+        def init(params: optax.Params) -> optax.OptState:
+            state = scale.init(params)
+            return state._replace(nu=jax.tree.map(lambda n: jnp.full_like(n, self.second_moment), state.nu))
+
+        clips = [optax.clip_by_global_norm(self.clip_norm)] if self.clip_norm else []
+        clips += [optax.clip(self.clip_element)] if self.clip_element else []
+        started = optax.GradientTransformation(init, scale.update)
+        return optax.chain(*clips, started, optax.scale_by_learning_rate(rate))
+
+
+def going_on(theirs: optax.OptState, fresh: optax.OptState) -> optax.OptState:
+    """Return the moments of `theirs` with the schedules of `fresh`: a new rate plan begins at its start."""
+    is_schedule = lambda s: isinstance(s, optax.ScaleByScheduleState)  # noqa: E731
+    take = lambda old, new: new if is_schedule(new) else old  # noqa: E731
+    return jax.tree.map(take, theirs, fresh, is_leaf=is_schedule)

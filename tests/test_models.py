@@ -1,0 +1,159 @@
+"""The battery: what every discovered model must do.  A new model passes it without a line here."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import reverie
+from reverie import data as data_floor
+from reverie import models, settings
+from reverie.errors import ReverieError
+from reverie.estimate import paired_difference
+from reverie.evaluate.baseline import independent_rows
+from reverie.nn import laws
+from reverie.train.recipe import Brief
+
+NAMES = models.discover()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, reverie.Run]:
+    """One tiny run of every model on digits."""
+    root = tmp_path_factory.mktemp("runs")
+    made = {}
+    for name in NAMES:
+        made[name] = reverie.train(name, "digits", run=root / name, **models.load_module(name).TINY)
+    return made
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_file_says_what_it_is(name: str) -> None:
+    module = models.load_module(name)
+    assert module.__doc__ and "References:" in module.__doc__
+    assert module.PAPER.bibtex.startswith("@")
+    assert "fast" in module.PRESETS and "epochs" in module.PRESETS["fast"]
+    for preset in (*module.PRESETS.values(), module.TINY):
+        settings.bind(module.recipe, {k: v for k, v in preset.items() if k != "epochs"})
+    for claim in module.CLAIMS:
+        settings.bind(module.recipe, claim.settings)
+        for budget in claim.budgets.values():
+            extra = {k: v for k, v in budget.items() if k not in ("epochs", "evaluation")}
+            settings.bind(module.recipe, settings.merge(claim.settings, extra))
+        assert claim.source in ("deck", "code", "text")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tiny_beats_independent_columns(name: str, trained: dict[str, reverie.Run]) -> None:
+    run = trained[name]
+    scores = run.score(run.data.restore(run.data.rows("test")), samples=100)
+    gap = paired_difference(scores.values, independent_rows(run.data, "test"))
+    # A model no better than the baseline passes by chance with probability 3e-5 (4 standard errors).
+    assert gap["difference"] > 4 * gap["standard_error"], gap
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_declared_capability_works(name: str, trained: dict[str, reverie.Run]) -> None:
+    run, able = trained[name], models.capabilities(name)
+    x = run.data.restore(run.data.rows("test"))[:7]
+    assert run.sample(3).shape == (3, 8, 8)
+    assert np.isfinite(run.sample(3, mean=True)).all()
+    record = run.evaluate(rows=40, samples=20)["log_likelihood"]
+    assert record.n == 40 and record.rows_of == 300 and record.kind in ("lower_bound", "exact")
+    assert math.isfinite(record.value) and record.data_hash == run.data.hash
+    if "encode" in able:
+        codes = run.encode(x)
+        assert codes.shape[0] == 7 and np.isfinite(codes).all()
+    if "impute" in able:
+        mask = np.random.default_rng(0).random(x.shape) < 0.5
+        filled = run.impute(x, mask, iterations=3).reshape(x.shape)
+        np.testing.assert_array_equal(filled[mask], x[mask])
+    if "memory" in able:
+        assert run.memory()["layers"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [(np.zeros((3, 5)), "64"), (np.full((2, 64), np.nan), "missing|NaN|nan"), (np.zeros((0, 64)), "row")],
+)
+def test_wrong_input_gets_one_clear_line(name: str, bad: Any, words: str, trained: dict[str, reverie.Run]) -> None:
+    with pytest.raises(ReverieError, match=words) as caught:
+        trained[name].score(bad)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_split_by_resuming_equals_a_whole_one(name: str, tmp_path: Path) -> None:
+    tiny = {k: v for k, v in models.load_module(name).TINY.items() if k != "epochs"}
+    whole = reverie.train(name, "digits", run=tmp_path / "whole", steps=90, **tiny)
+    with pytest.raises(reverie.Interrupted):
+        reverie.train(name, "digits", run=tmp_path / "cut", steps=90, minutes=0.0, **tiny)
+    cut = reverie.load(tmp_path / "cut").resume()
+    read = lambda run: (run.path / "checkpoint.json").read_text().split('"sha256"')[1][:70]  # noqa: E731
+    assert read(whole) == read(cut)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_seeds_differ_and_one_seed_repeats(name: str, tmp_path: Path) -> None:
+    tiny = {k: v for k, v in models.load_module(name).TINY.items() if k != "epochs"}
+    runs = [
+        reverie.train(name, "digits", run=tmp_path / str(i), steps=5, seed=s, **tiny) for i, s in enumerate((0, 0, 1))
+    ]
+    weights = [np.concatenate([np.ravel(a) for a in jax.tree.leaves(r.model)]) for r in runs]
+    np.testing.assert_array_equal(weights[0], weights[1])
+    assert not np.array_equal(weights[0], weights[2])
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian", "categorical"])
+def test_laws_sample_score_and_average_at_both_batch_shapes(name: str, likelihood: str) -> None:
+    rng = np.random.default_rng(0)
+    x = {"bernoulli": rng.integers(0, 2, (60, 5)), "gaussian": rng.normal(3.0, 2.0, (60, 5)),
+         "categorical": rng.integers(0, 4, (60, 5))}[likelihood]  # fmt: skip
+    data = data_floor.load(x, likelihood=likelihood)
+    tiny = {k: v for k, v in models.load_module(name).TINY.items() if k != "epochs"}
+    model, _ = models.load_module(name).recipe(Brief(data, jax.random.key(0), 1.0), **tiny)
+    rows = jnp.asarray(data.rows("train"))
+
+    def all_three(key: jax.Array, row: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        law = model.law(model.infer(key, row))
+        return law.sample(key), laws.log_prob(law, row), laws.expectation(law)
+
+    drawn, score, mean = all_three(jax.random.key(0), rows[0])
+    assert (drawn.shape, score.shape, mean.shape) == ((5,), (), (5,))
+    many = jax.vmap(all_three)(jax.random.split(jax.random.key(0), 5), rows[:5])
+    assert [a.shape for a in many] == [(5, 5), (5,), (5, 5)]
+    for leaf in many:
+        assert bool(jnp.isfinite(leaf).all())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_class_conditional_form(name: str, tmp_path: Path) -> None:
+    if "class-conditional" not in models.capabilities(name):
+        pytest.skip(f"{name} has no class-conditional form")
+    run = reverie.train(name, "digits", run=tmp_path / "run", conditional=True, **models.load_module(name).TINY)
+    found = run.evaluate(rows=100, samples=20)
+    assert found["classification_error"].value < 0.6
+    assert found["log_likelihood"].value < found["conditional_log_likelihood"].value + 0.5
+    assert run.sample(4, label=3).shape == (4, 8, 8)
+    with pytest.raises(ReverieError, match="class"):
+        run.sample(1, label="eleven")
+
+
+def test_missing_cells_are_left_out_of_the_likelihood(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 4)) @ rng.normal(size=(4, 4))
+    x[rng.random(x.shape) < 0.2] = np.nan
+    run = reverie.train("vae", x, run=tmp_path / "run", latent=(2,), hidden=((8,),), epochs=20, batch=20)
+    scores = run.score(x[:10])
+    assert np.isfinite(scores.values).all()
+    filled = run.impute(x[:10], iterations=3)
+    assert np.isfinite(filled).all()
+    np.testing.assert_allclose(filled[~np.isnan(x[:10])], x[:10][~np.isnan(x[:10])], rtol=1e-4, atol=1e-5)

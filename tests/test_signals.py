@@ -1,0 +1,69 @@
+"""Being asked to stop: noted once, insisted on twice, and the old handlers put back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from reverie.train.signals import Stop
+
+
+def send(number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_asks(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with Stop() as stop:
+        assert not stop.asked
+        send(number)
+        assert stop.asked
+        assert signal.getsignal(number) != before
+    assert signal.getsignal(number) == before
+    assert stop.asked
+
+
+def test_the_second_ctrl_c_is_not_to_be_argued_with() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), Stop():
+        send(signal.SIGINT)
+        send(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_sigterm_twice_still_only_asks() -> None:
+    """A batch system may repeat itself; what is being saved is not to be broken off for that."""
+    with Stop() as stop:
+        send(signal.SIGTERM)
+        send(signal.SIGTERM)
+        send(signal.SIGINT)
+        assert stop.asked
+
+
+def test_inert_outside_the_main_thread() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    seen: list[object] = []
+
+    def work() -> None:
+        with Stop() as stop:
+            seen.extend([stop.asked, signal.getsignal(signal.SIGINT) == before])
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [False, True]
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_contexts_nest() -> None:
+    with Stop() as outer:
+        with Stop() as inner:
+            send(signal.SIGTERM)
+        assert inner.asked
+        assert not outer.asked
+        send(signal.SIGTERM)
+        assert outer.asked
