@@ -208,7 +208,7 @@ def tail_counted(model: Any, key: Any, x: Any, given: Any, samples: int, chunk: 
 def count_of_chunks(model: Any, key: Any, x: Any, given: Any, samples: int, chunk: int) -> LogMean:
     found = bounds.stream_log_likelihood(model, key, x, given, samples, chunk)
     size = min(chunk, samples)
-    return found._replace(count=jnp.asarray(float(-(-samples // size) * size)))
+    return found._replace(k=jnp.asarray(float(-(-samples // size) * size)))
 
 
 def test_the_stream_is_the_dense_estimate_for_every_chunk() -> None:

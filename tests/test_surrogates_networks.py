@@ -135,7 +135,7 @@ def test_live_statistics_are_those_of_all_rows_and_samples() -> None:
         return jnp.tanh((pre - pre.mean(axes)) / jnp.sqrt(pre.var(axes) + 1e-10))
 
     inside = layer(model.encoder, batch["x"])
-    mean, log_scale = (d.linear(inside) for d in (model.centre, model.spread))
+    mean, log_scale = (inside @ d.linear.weight + d.linear.bias for d in (model.centre, model.spread))
     h = mean[:, None] + jnp.exp(log_scale)[:, None] * noise
     a = layer(model.decoder, h) @ model.logits.linear.weight
     likelihood = (batch["x"][:, None] * a - jax.nn.softplus(a)).sum(-1)
