@@ -334,6 +334,7 @@ def test_the_microscope_sees_what_is_there() -> None:
     found = look(memory(), data, samples=20, rows=40, ones=True, progress=lambda done: seen.append(done))
     assert found["layers"].tolist() == ["top"] and found["layers"].dtype.kind == "U"
     np.testing.assert_allclose(found["preference_top"], [[0, 0.8, 0], [0.8, 0, 0]], atol=0.05)
+    np.testing.assert_allclose(found["profile_top"], [[0, 1, 0], [1, 0, 0]], atol=1e-6)
     np.testing.assert_allclose(found["usage_top"], found["preference_top"].mean(axis=0), atol=1e-6)
     assert found["entropy_top"].shape == (80,) and found["entropy_top"].max() < 1e-6
     np.testing.assert_array_equal(found["images_top"], memory().slots)

@@ -105,7 +105,7 @@ def write_memory(folder: Path, rng: np.random.Generator) -> None:
     arrays: dict[str, Any] = {"layers": np.array(["near data", "near code"])}
     for layer, slots in (("near data", 20), ("near code", 10)):
         preference = rng.dirichlet(np.full(slots, 0.25), 10)
-        arrays[f"preference_{layer}"] = preference
+        arrays[f"preference_{layer}"] = arrays[f"profile_{layer}"] = preference
         arrays[f"usage_{layer}"] = preference.mean(0)
         arrays[f"entropy_{layer}"] = np.log(slots) * rng.beta(2, 4, 300)
         arrays[f"images_{layer}"] = np.stack([x[y == s % 10].mean(0) for s in range(slots)])
@@ -459,6 +459,13 @@ def test_the_command_trains_the_same_run(tmp_path: Path) -> None:
         "--attention softmax --slots 20,10 --no-analytic --adam.epsilon 1e-08"
     )
     assert spelled([[200, 200], [100, 100]]) == "200,200/100,100"
+
+
+def test_classes_are_alike_as_their_attention_correlates() -> None:
+    profile = np.array([[0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.1, 0.1, 0.8], [1 / 3, 1 / 3, 1 / 3]])
+    alike = microscope.similarity(profile)
+    np.testing.assert_allclose(alike[:3, :3], np.corrcoef(profile[:3]))
+    assert (alike[3] == 0).all() and alike[0, 1] > 0.9 > 0 > alike[0, 2]
 
 
 def test_top_slots_are_the_greatest_in_order() -> None:

@@ -138,7 +138,8 @@ def memory(run: Trained, *, seed: int = 0, rows: int = _KNOCKED, progress: Progr
     """Look into the memory of the run's model and keep what is seen in ``arrays/memory.npz``.
 
     Returns:
-        ``layers`` and, per layer, ``preference_<layer>`` (classes, slots), ``usage_<layer>``, ``entropy_<layer>``,
+        ``layers`` and, per layer, ``preference_<layer>`` and ``profile_<layer>`` (classes, slots), ``usage_<layer>``,
+        ``entropy_<layer>``,
         ``images_<layer>`` (slots, D) and ``knockout_<layer>`` (slots, 2): the fall of the test log-likelihood when a
         slot is silenced, and its standard error.
     """

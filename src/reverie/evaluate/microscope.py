@@ -53,7 +53,9 @@ def look(
 
     Returns:
         ``layers`` (names, from the top down) and for each: ``preference_<layer>`` (classes, slots) mean attention by
-        class, ``usage_<layer>`` (slots,), ``entropy_<layer>`` (n,) in nats, of the attention normalised to sum to one,
+        class, ``profile_<layer>`` (classes, slots) the same of attention that each row's sum divides, whose
+        correlations between classes are the paper's graph, ``usage_<layer>`` (slots,), ``entropy_<layer>`` (n,) in
+        nats, of the divided attention,
         ``images_<layer>`` (slots, D), ``knockout_<layer>`` (slots, 2) the fall in nats and its standard error,
         ``disabled_<layer>`` (1 or 2, 2) the same when the whole layer reads zeros, and ones.
 
@@ -77,8 +79,9 @@ def _require(model: Any) -> None:
 
 
 def attention(model: Any, data: Dataset, split: str = "test", seed: int = 0) -> dict[str, np.ndarray]:
-    """Return layers, preference, usage and entropy over a whole split, in memory that does not grow with it."""
+    """Return layers, preference, profile, usage and entropy over a split, in memory that does not grow with it."""
     sums: dict[str, np.ndarray] = {}
+    shares: dict[str, np.ndarray] = {}
     entropies: dict[str, list[np.ndarray]] = {}
     counts = np.zeros(max(data.classes, 1))
     for block, labels in data.blocks(split, 1000):
@@ -86,12 +89,15 @@ def attention(model: Any, data: Dataset, split: str = "test", seed: int = 0) -> 
         counts += member.sum(axis=0)
         for part, own in _attentions(model, block, member if classes_of(model) else None, member, seed):
             for layer, weights in part.items():
+                share = normalised(weights)
                 sums[layer] = sums.get(layer, 0.0) + own.T @ weights.astype(np.float64)
-                entropies.setdefault(layer, []).append(entropy(weights))
+                shares[layer] = shares.get(layer, 0.0) + own.T @ share
+                entropies.setdefault(layer, []).append(entropy(share))
     found: dict[str, np.ndarray] = {"layers": np.asarray(list(sums))}
     for layer, total in sums.items():
-        mean = total / np.maximum(counts, 1)[:, None]
-        found[f"preference_{layer}"] = mean if data.classes else np.zeros((0, total.shape[1]))
+        members, none = np.maximum(counts, 1)[:, None], np.zeros((0, total.shape[1]))
+        found[f"preference_{layer}"] = total / members if data.classes else none
+        found[f"profile_{layer}"] = shares[layer] / members if data.classes else none
         found[f"usage_{layer}"] = total.sum(axis=0) / counts.sum()
         found[f"entropy_{layer}"] = np.concatenate(entropies[layer])
     return found
@@ -115,10 +121,14 @@ def _trace(model: Any, key: PRNGKeyArray, x: Array, given: Array | None) -> dict
     return {layer: inside["attention"] for layer, inside in model.memory_trace(key, x, given).items()}
 
 
-def entropy(weights: Float[np.ndarray, "n slots"]) -> Float[np.ndarray, " n"]:
-    """Return the entropy in nats of each row's attention, normalised to sum to one."""
-    p = np.asarray(weights, np.float64)
-    p = p / np.maximum(p.sum(axis=1, keepdims=True), 1e-300)
+def normalised(weights: Float[np.ndarray, "n slots"]) -> Float[np.ndarray, "n slots"]:
+    """Return each row's attention divided by its sum: sigmoid attention need not sum to one."""
+    wide = np.asarray(weights, np.float64)
+    return wide / np.maximum(wide.sum(axis=1, keepdims=True), 1e-300)
+
+
+def entropy(p: Float[np.ndarray, "n slots"]) -> Float[np.ndarray, " n"]:
+    """Return the entropy in nats of each row's normalised attention."""
     return -np.where(p > 0, p * np.log(np.maximum(p, 1e-300)), 0.0).sum(axis=1)
 
 

@@ -185,7 +185,8 @@ def imputation_errors(errors: Mapping[str, Float[np.ndarray, " t"]]) -> Figure:
     axes.set_ylim(bottom=0)
     axes.margins(x=0.02)
     axes.set_xlim(right=axes.get_xlim()[1] * 1.12)
-    axes.legend(loc="upper right")
+    # Above the axes, where no curve can run through it.
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2)
     return figure
 
 

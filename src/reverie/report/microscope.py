@@ -9,7 +9,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from reverie.report.figures import beside_line
-from reverie.report.style import ACCENT, INK, SECOND, SOFT, blank, drawn
+from reverie.report.style import ACCENT, INK, RULE, SECOND, SOFT, blank, drawn
 
 #: More slots than this cannot be read as bars; those that matter most are shown.
 _BARS = 40
@@ -45,6 +45,44 @@ def preference_map(preference: Float[np.ndarray, "classes slots"], class_names: 
     axes.set_yticks(range(classes), names)
     axes.set_xticks(range(0, slots, max(1, -(-slots // 24))))
     axes.grid(False)
+    return figure
+
+
+def similarity(profile: Float[np.ndarray, "classes slots"]) -> Float[np.ndarray, "classes classes"]:
+    """Return the correlation of every two classes' mean normalised attention; 0 with a class that never varies."""
+    centred = profile - profile.mean(axis=1, keepdims=True)
+    lengths = np.sqrt((centred**2).sum(axis=1, keepdims=True))
+    unit = centred / np.where(lengths > 1e-12, lengths, 1.0) * (lengths > 1e-12)
+    return unit @ unit.T
+
+
+@drawn
+def class_graph(profile: Float[np.ndarray, "classes slots"], class_names: Sequence[str]) -> Figure:
+    """Draw the classes as a graph: the more alike their attention, the nearer and the stronger the line between them.
+
+    Places are the two leading eigenvectors of the centred correlations (classical scaling; the paper's springs find
+    places of the same kind, but others at each run).  Each class is joined to the two it resembles most.
+    """
+    from matplotlib.collections import LineCollection
+
+    alike = similarity(profile)
+    centre = np.eye(len(alike)) - 1 / len(alike)
+    values, vectors = np.linalg.eigh(centre @ alike @ centre)
+    places = vectors[:, -2:] * np.sqrt(np.maximum(values[-2:], 0))
+    places = places[:, ::-1] / max(float(np.abs(places).max()), 1e-12)
+    others = np.where(np.eye(len(alike), dtype=bool), -np.inf, alike)
+    nearest = np.argsort(-others, axis=1, kind="stable")[:, : min(2, len(alike) - 1)]
+    joined = sorted({(min(i, j), max(i, j)) for i, row in enumerate(nearest.tolist()) for j in row if alike[i, j] > 0})
+    figure, axes = blank(380, 320)
+    strength = np.array([alike[i, j] for i, j in joined])
+    lines = [places[[i, j]] for i, j in joined]
+    axes.add_collection(LineCollection(lines, colors=ACCENT, linewidths=1 + 3 * strength, alpha=0.35))
+    for c, (x, y) in enumerate(places):
+        name = class_names[c] if c < len(class_names) else str(c)
+        box = {"boxstyle": "round,pad=0.3", "facecolor": RULE, "edgecolor": "none"}
+        axes.text(x, y, name, color=INK, ha="center", va="center", fontweight="bold", bbox=box)
+    axes.set(xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
     return figure
 
 

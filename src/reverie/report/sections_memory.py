@@ -12,14 +12,16 @@ from reverie.report.blocks import Block, Section
 from reverie.report.reading import RunView
 
 _SLOTS = 80
+#: More classes than this cannot be told apart in a graph.
+_CLASSES = 40
 _Layer = dict[str, np.ndarray]
 
 
 def layers_of(run: RunView) -> dict[str, _Layer]:
-    """Return the arrays of `memory.npz` by layer: ``preference``, ``usage``, ``entropy``, ``images``, ``knockout``."""
+    """Return the arrays of `memory.npz` by layer and kind."""
     arrays = run.arrays("memory")
     names = [str(name) for name in np.atleast_1d(arrays["layers"])] if "layers" in arrays else []
-    kinds = ("preference", "usage", "entropy", "images", "knockout")
+    kinds = ("preference", "profile", "usage", "entropy", "images", "knockout")
     return {n: {k: arrays[f"{k}_{n}"] for k in kinds if f"{k}_{n}" in arrays} for n in names}
 
 
@@ -34,6 +36,7 @@ def memory(run: RunView) -> Section | None:
         section.add(Block("heading", f"Layer {name}"))
         section.add(_preference(run, layer, name))
         section.add(_top(run, layer, name))
+        section.add(_classes(run, layer, name))
         section.add(_usage(layer, name), _entropy(layer, name))
         section.add(_knockout(layer, name))
         section.add(_slots(run, layer, name))
@@ -62,6 +65,18 @@ def _top(run: RunView, layer: _Layer, name: str) -> Block | None:
     return blocks.table(
         head, rows, "The three slots each class prefers: mean attention, and the slot's number and image."
     )
+
+
+def _classes(run: RunView, layer: _Layer, name: str) -> Block | None:
+    profile = layer.get("profile", np.zeros((0, 0)))
+    if not 3 <= len(profile) <= _CLASSES:
+        return None
+    alike = microscope.similarity(profile)
+    first, second = np.unravel_index(int(np.argmax(alike - 2 * np.eye(len(alike)))), alike.shape)
+    names = [run.class_names[c] if c < len(run.class_names) else str(c) for c in (first, second)]
+    most = f"{names[0]} and {names[1]} are most alike, correlation {blocks.signed(float(alike[first, second]))}"
+    caption = f"Classes that attend to the same slots, joined to the two they resemble most: {most}."
+    return blocks.figure(microscope.class_graph(profile, run.class_names), f"Layer {name}: {most}", caption)
 
 
 def _slot_cell(slot: int, value: float, thumbnails: dict[int, str]) -> Markup:
