@@ -234,11 +234,12 @@ def test_a_budget_overrides_the_claim_and_says_what_is_missing(tmp_path: Path) -
     assert tables.with_budget(claim(), "paper") == claim()
     with pytest.raises(ReverieError, match="did you mean 'smoke'"):
         tables.with_budget(claim(), "smok")
-    pairs = [("mem-vae", claim())]
-    assert tables.missing(pairs, tmp_path, {}) == [claim()]
-    tables.write_result(tmp_path, "mem-vae", claim(), OURS, epochs=30)
-    assert tables.missing(pairs, tmp_path, {"mem-vae-mnist": 30}) == []
-    assert tables.missing(pairs, tmp_path, {"mem-vae-mnist": 300}) == [claim()]
+    assert not tables.is_done(claim(), None)
+    tables.write_result(tmp_path, "mem-vae", claim(), OURS, epochs=29.99)
+    kept = tables.read_result(claim(), tmp_path)
+    assert tables.is_done(dataclasses.replace(claim(), epochs=30), kept) and not tables.is_done(
+        dataclasses.replace(claim(), epochs=300), kept
+    )
 
 
 def test_the_baseline_is_exact_for_gaussian_columns() -> None:

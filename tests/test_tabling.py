@@ -54,6 +54,13 @@ def test_a_row_that_was_stopped_goes_on(one_row: tables.Claim) -> None:
     assert len(load(folder).record["segments"]) == 2
 
 
+def test_a_run_of_other_settings_is_not_taken_for_the_row(one_row: tables.Claim) -> None:
+    folder = Path("runs/tables") / one_row.table / f"{tables.slug(one_row)}-smoke"
+    train("iwae", "digits", run=folder, epochs=2, **{**TINY, "latent": (3,)})
+    with pytest.raises(ReverieError, match="another latent than this row asks for; move it away or delete it"):
+        tabling.run_table(budget="smoke")
+
+
 def test_what_does_not_exist_is_named() -> None:
     with pytest.raises(ReverieError, match="iwae"):
         tabling.all_claims("iwea")

@@ -18,6 +18,8 @@ from reverie.evaluate import tables, tasks
 from reverie.evaluate.claims import Claim
 from reverie.progress import Progress
 from reverie.run import Run, load, train
+from reverie.settings import to_json
+from reverie.training import resolve
 
 BUDGETS = ("smoke", "cpu", "paper")
 _UNIT_ROWS = 1000
@@ -58,7 +60,7 @@ def run_table(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
-    """Train and evaluate the rows whose result is missing (or of a smaller budget), one after the other.
+    """Train and evaluate the rows whose result is missing (or of fewer epochs), one after the other.
 
     Args:
         name: of the table; None is all.
@@ -79,14 +81,10 @@ def run_table(
     if not chosen:
         raise ReverieError(f"row: no row matches {rows!r}; rows are: {'; '.join(c.row for _, c in claims)}")
     for model, claim in chosen:
-        if not _done(claim, budget):
+        asked = tables.with_budget(claim, budget)
+        if not tables.is_done(asked, tables.read_result(claim, results_folder())):
             _make(model, claim, budget, seed, progress)
     return collect(name)
-
-
-def _done(claim: Claim, budget: str) -> bool:
-    kept = tables.read_result(claim, results_folder())
-    return kept is not None and BUDGETS.index(kept["budget"]) >= BUDGETS.index(budget)
 
 
 def _make(model: str, claim: Claim, budget: str, seed: int, progress: Progress | None) -> None:
@@ -101,9 +99,11 @@ def _make(model: str, claim: Claim, budget: str, seed: int, progress: Progress |
         claim,
         found[claim.metric],
         beside=_beside(run, claim),
+        settings=record["settings"],
         seeds=[record["seed"]],
         epochs=_epochs_done(run),
         steps=record["segments"][-1]["to_step"],
+        seconds=round(sum(segment.get("seconds") or 0.0 for segment in record["segments"])),
         budget=budget,
         commit=record["commit"],
         command=f'reverie table {claim.table} --run --budget {budget} --row "{claim.row}*"',
@@ -120,6 +120,7 @@ def _trained(
 ) -> Run:  # fmt: skip
     if (folder / "checkpoint.json").exists():
         run = load(folder)
+        _require_same(run, own, epochs, seed)
         return run if run.record["status"] == "finished" else run.resume(progress=progress)
     origin = None
     if claim.init_from is not None:
@@ -131,6 +132,18 @@ def _trained(
     )  # fmt: skip
     assert isinstance(made, Run)
     return made
+
+
+def _require_same(run: Run, own: Mapping[str, Any], epochs: float, seed: int) -> None:
+    """Refuse to call a run by a row's name that was made with other settings, an earlier version's for example."""
+    kept = run.record
+    asked = resolve(kept["model"], own, epochs=epochs, seed=seed, rows=1)
+    now = {**to_json(asked.settings), "epochs": epochs, "seed": seed}
+    then = {**kept["settings"], "epochs": kept["plan"]["epochs"], "seed": kept["seed"]}
+    if differ := [name for name, value in now.items() if then.get(name) != value]:
+        raise ReverieError(
+            f"{run.path}: made with another {', '.join(differ)} than this row asks for; move it away or delete it"
+        )
 
 
 def _beside(run: Run, claim: Claim) -> dict[str, str]:

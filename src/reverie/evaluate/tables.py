@@ -52,9 +52,11 @@ def write_result(
     ours: Estimate,
     *,
     beside: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
     seeds: Iterable[int] = (),
     epochs: float = math.nan,
     steps: int | None = None,
+    seconds: float | None = None,
     budget: str | None = None,
     commit: str | None = None,
     command: str | None = None,
@@ -67,12 +69,26 @@ def write_result(
 
     Args:
         beside: our values of what the claim lists beside, such as active units.
+        settings: of the recipe, all of them: a budget's differ from the paper's.
         seeds: of the runs that `ours` averages.
         epochs, steps: done, of which the claim says how many the paper did.
+        seconds: that training took.
     """
-    made = {"beside": dict(beside or {}), "seeds": list(seeds), "epochs": epochs, "steps": steps, "budget": budget,
-            "commit": commit, "command": command, "hardware": hardware, "date": date,
-            "versions": dict(versions or {}), "protocol": protocol}  # fmt: skip
+    made = {
+        "beside": dict(beside or {}),
+        "settings": dict(settings or {}),
+        "seeds": list(seeds),
+        "epochs": epochs if math.isfinite(epochs) else None,
+        "steps": steps,
+        "seconds": seconds,
+        "budget": budget,
+        "commit": commit,
+        "command": command,
+        "hardware": hardware,
+        "date": date,
+        "versions": dict(versions or {}),
+        "protocol": protocol,
+    }
     record = {
         "format": FORMAT,
         "claim": {"model": model, **{name: getattr(claim, name) for name in IDENTITY}},
@@ -80,8 +96,6 @@ def write_result(
         "paper_epochs": claim.epochs,
         **made,
     }
-    if not math.isfinite(epochs):
-        record["epochs"] = None
     path = result_path(claim, results)
     write_making_folder(path, (json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
     return path
@@ -168,15 +182,9 @@ def _row(model: str, claim: Claim, result: Mapping[str, Any] | None) -> dict[str
     }
 
 
-def missing(claims: Iterable[tuple[str, Claim]], results: str | Path, epochs: Mapping[str, float]) -> list[Claim]:
-    """Return the claims whose result is not there or did fewer epochs than `epochs` (by `slug`) asks for."""
-    found = []
-    for _, claim in claims:
-        result = read_result(claim, results)
-        done = -1.0 if result is None or result.get("epochs") is None else float(result["epochs"])
-        if done < epochs.get(slug(claim), 0.0) or result is None:
-            found.append(claim)
-    return found
+def is_done(claim: Claim, result: Mapping[str, Any] | None) -> bool:
+    """Say whether a result did the epochs that `claim` asks for; the last step may fall short of a whole epoch."""
+    return result is not None and (result.get("epochs") or 0.0) > 0.999 * claim.epochs - 1e-6
 
 
 def with_budget(claim: Claim, budget: str) -> Claim:

@@ -56,8 +56,15 @@ def _claim(layers: int, k: int, kind: str, published: float, active: str) -> Cla
     # Fewer updates than the paper's 9.8 million: larger steps, averaged weights and, where the bound allows it
     # without bias, the gradient estimator of less variance (docs/experiments.md).
     quiet = {(1, "VAE"): "stl", (5, "IWAE"): "dreg", (50, "IWAE"): "dreg"}.get((k, kind), "elbo")
-    fast = {"batch": 100, "rate": 3e-3 if layers == 1 else 2e-3, "schedule": "cosine", "select": "average",
-            "valid_every": 40.0, "surrogate": quiet, "adam": {}}
+    fast = {
+        "batch": 100,
+        "rate": 3e-3 if layers == 1 else 2e-3,
+        "schedule": "cosine",
+        "select": "average",
+        "valid_every": 40.0,
+        "surrogate": quiet,
+        "adam": {},
+    }
     return Claim(
         table="iwae",
         row=f"{kind}, {layers} layer{'s' * (layers > 1)}, k={k}",
