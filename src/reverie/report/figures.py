@@ -43,9 +43,9 @@ class Curve:
         return int(np.nanargmax(self.valid)) if np.isfinite(self.valid).any() else None
 
 
-def beside_line(axes: Axes, x: float, text: str, *, left: bool = False) -> None:
-    """Write beside the top of a vertical line at `x`."""
-    axes.annotate(text, (x, 1.0), xycoords=("data", "axes fraction"), xytext=(-4 if left else 4, -1),
+def beside_line(axes: Axes, x: float, text: str, *, left: bool = False, line: int = 0) -> None:
+    """Write beside the top of a vertical line at `x`, `line` lines of text further down."""
+    axes.annotate(text, (x, 1.0), xycoords=("data", "axes fraction"), xytext=(-4 if left else 4, -1 - 12 * line),
                   textcoords="offset points", ha="right" if left else "left", va="top")  # fmt: skip
 
 
