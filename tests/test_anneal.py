@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from reverie.errors import ReverieError
-from reverie.prob.anneal import Annealed, anneal, compensated_add, sigmoid_schedule
+from reverie.prob.anneal import Annealed, anneal, compensated_add, geometric_ratio, sigmoid_schedule
 from reverie.prob.mcmc import HMCState, Kernel
 
 
@@ -32,7 +32,9 @@ def test_the_inner_kernel_is_an_argument() -> None:
 
     def weight(key):
         first, second = jax.random.split(key)
-        chain = anneal(second, Annealed.start(jax.random.normal(first)), f0, f1, exact, sigmoid_schedule(10))
+        chain = anneal(
+            second, Annealed.start(jax.random.normal(first)), geometric_ratio(f0, f1), exact, sigmoid_schedule(10)
+        )
         return chain.log_weight(), chain.acceptance
 
     log_w, moved = jax.jit(jax.vmap(weight))(jax.random.split(jax.random.key(14), 4000))

@@ -20,7 +20,7 @@ from reverie.evaluate.certify import in_file_units
 from reverie.evaluate.measure import view
 from reverie.evaluate.rows import Watch
 from reverie.files import npz_bytes, write_atomic
-from reverie.prob.contracts import Encodes, Reconstructs, Remembers
+from reverie.prob.contracts import Encodes, Latent, Reconstructs, Remembers
 from reverie.progress import Progress, Quiet
 from reverie.train.signals import Stop
 from reverie.trained import Trained
@@ -177,7 +177,7 @@ def evaluate(
     split: str = "test",
     *,
     data: Any = None,
-    estimator: str = "importance",
+    estimator: str | None = None,
     samples: int | None = None,
     rows: int | None = None,
     minutes: float | None = None,
@@ -188,12 +188,14 @@ def evaluate(
     """Return the certified numbers of the run on a split, or on `data` (a path or array of one's own).
 
     Rows that are done are kept in the run folder; an evaluation that was stopped goes on where it was.
-    With ``estimator="ais"`` the two-sided gap on rows simulated from the model stands beside the number.
+    With ``estimator="ais"`` of a model with latents, the two-sided gap on rows simulated from it stands beside the
+    number.
 
     Raises:
         Interrupted: when asked to stop (Ctrl-C, SIGTERM), after the block of rows under way.
     """
     dataset, split = (run.data, split) if data is None else (own_data(run, data), "own")
+    estimator = measure.check(run.model, dataset, split, estimator, rows)
     total = min(rows or dataset.size(split), dataset.size(split)) if split in dataset.splits else 1
     partial = run.folder.arrays / f"partial-{split}-{estimator}-{samples or measure.SAMPLES.get(estimator)}.npz"
     kept = "the rows done are kept; the same command goes on from there"
@@ -203,7 +205,7 @@ def evaluate(
             run.model, dataset, split, estimator=estimator, samples=samples, rows=rows, minutes=minutes, seed=seed,
             resume=partial, progress=watch, **more,
         )  # fmt: skip
-        if estimator == "ais":
+        if estimator == "ais" and isinstance(run.model, Latent):
             watch = _until_stopped(Quiet(), stop, f"evaluate: stopped at the simulated rows; {kept}")
             found |= annealed.simulated_gap(run.model, seed=seed, progress=watch, **{"chains": samples or 16, **more})
     key = f"{split}/{result.estimator}" + (f"/{rows}" if rows else "")

@@ -14,11 +14,14 @@ from reverie.evaluate import microscope, tasks
 from reverie.evaluate.baseline import independent_baseline
 from reverie.evaluate.diagnose import diagnose, gather
 from reverie.files import to_json, write_atomic
+from reverie.prob.contracts import Energy, Filters
 from reverie.progress import Progress, Quiet
 from reverie.trained import Trained
 
 #: Rows of the pictures, of the codes and units, and of the knock-out.
 _SHOWN, _CODED, _KNOCKED = 40, 1000, 300
+#: Units drawn, chains drawn, and after how many sweeps.
+_FILTERS, _CHAINS, _SWEEPS = 100, 16, (0, 1, 10, 100, 1000)
 _FRAMES = (1, 2, 5, 10, 20, 50, 100)
 
 
@@ -34,6 +37,10 @@ def report(run: Trained, *, seed: int = 0, progress: Progress | None = None) -> 
     steps: list[Callable[..., Any]] = [samples, reconstructions, imputation, units, codes]
     if "memory" in able(run):
         steps.append(memory)
+    if isinstance(run.model, Filters):
+        steps.append(filters)
+    if isinstance(run.model, Energy):
+        steps.append(chains)
     with (progress or Quiet()).task(f"pictures of {run.path.name}", len(steps)) as task:
         for done, step in enumerate(steps, 1):
             step(run, seed=seed)
@@ -132,6 +139,24 @@ def codes(run: Trained, *, seed: int = 0) -> None:
     plane, kind = tasks.codes(run.model, rows, given=given)
     found = {"codes": plane, "kind": np.asarray(kind)}
     run.folder.save_arrays("codes", **found, **({} if labels is None else {"labels": np.asarray(labels)}))
+
+
+def filters(run: Trained, *, seed: int = 0) -> None:
+    """Keep the units' weights and how often each is on over test rows, the most used first."""
+    rows, _ = shown(run, _CODED)
+    weights, used = (
+        np.asarray(run.model.filters()),
+        tasks.encode(run.model, rows).mean(axis=0)[: len(run.model.filters())],
+    )
+    order = np.argsort(-used, kind="stable")[:_FILTERS]
+    run.folder.save_arrays("filters", filters=weights[order], used=used[order], units=order)
+
+
+def chains(run: Trained, *, seed: int = 0) -> None:
+    """Keep a few of the model's own chains, from the base law on, at a few numbers of sweeps."""
+    means = tasks.chains(run.model, _CHAINS, _SWEEPS, seed=seed)
+    frames = np.stack([display(run, frame) for frame in means])
+    run.folder.save_arrays("chains", frames=frames, sweeps=np.asarray(_SWEEPS))
 
 
 def memory(run: Trained, *, seed: int = 0, rows: int = _KNOCKED, progress: Progress | None = None) -> dict[str, Any]:

@@ -18,7 +18,9 @@ def evaluate(
     *,
     split: Annotated[Literal["train", "valid", "test"], Parameter(help="Which rows of the run's data.")] = "test",
     data: Annotated[Path | None, Parameter(metavar="FILE", help="Other rows, instead of a split.")] = None,
-    estimator: Annotated[Literal["importance", "elbo", "ais"], Parameter(help="How.")] = "importance",
+    estimator: Annotated[
+        Literal["importance", "elbo", "ais", "exact"] | None, Parameter(help="How [default: what suits the model].")
+    ] = None,
     samples: Annotated[int | None, Parameter(help="Draws (chains of ais) a row [default: the estimator's].")] = None,
     rows: Annotated[int | None, Parameter(help="So many rows, drawn at random [default: all].")] = None,
     minutes: Annotated[float | None, Parameter(help="Stop after so long; the same command goes on.")] = None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from jaxtyping import Float
 from reverie.data.dataset import EVALUATION_SEED, Dataset
 from reverie.errors import ReverieError, nearest
 from reverie.estimate import Estimate
-from reverie.evaluate import annealed, likelihood
+from reverie.evaluate import annealed, energy, likelihood
 from reverie.evaluate.certify import (
     at,
     certify,
@@ -24,12 +25,19 @@ from reverie.evaluate.certify import (
 )
 from reverie.evaluate.classes import classes_of
 from reverie.evaluate.rows import RowResult, Watch, as_rows, row_words, visiting_order
+from reverie.prob.contracts import Energy
 
-ESTIMATORS: dict[str, Callable[..., RowResult]] = {
+#: By contract: of a row's own latents (`Latent`), or of the partition function (`Energy`).
+LATENT: dict[str, Callable[..., RowResult]] = {
     "importance": likelihood.importance,
     "elbo": likelihood.elbo,
     "ais": annealed.annealed,
 }
+ENERGY: dict[str, Callable[..., RowResult]] = {
+    "exact": partial(energy.annealed_energy, exact=True),
+    "ais": partial(energy.annealed_energy, exact=False),
+}
+NAMES = tuple(dict.fromkeys([*LATENT, *ENERGY]))
 #: Draws (or chains) per row, unless another number is asked for.
 SAMPLES = {"importance": 1000, "elbo": 100, "ais": 16}
 #: Rows of a split that does not fit in memory, unless another number is asked for.
@@ -41,7 +49,7 @@ def evaluate(
     data: Dataset,
     split: str = "test",
     *,
-    estimator: str = "importance",
+    estimator: str | None = None,
     samples: int | None = None,
     rows: int | None = None,
     minutes: float | None = None,
@@ -54,7 +62,8 @@ def evaluate(
 
     Args:
         split: ``train``, ``valid`` or ``test``.
-        estimator: ``importance``, ``elbo`` or ``ais``.
+        estimator: ``importance``, ``elbo`` or ``ais`` of a model with latents; ``exact`` or ``ais`` of an energy
+            (default: the first that the model allows).
         samples: draws per row (chains of ``ais``).
         rows: score so many rows, chosen at random by `seed`; a smaller number chooses some of a larger one's.
         minutes: stop after so long; the record then says how many rows were done.
@@ -69,37 +78,52 @@ def evaluate(
     Raises:
         ReverieError: for an unknown split or estimator, or numbers that make no sense.
     """
-    check(data, split, estimator, rows)
+    estimator = check(model, data, split, estimator, rows)
     size = data.size(split)
     limit = rows if rows is not None else (size if data.resident else MOST_ROWS)
     chosen = np.sort(visiting_order(size, seed)[:limit])
     prior = class_frequencies(data) if classes_of(model) else None
-    result = ESTIMATORS[estimator](
-        model, gather(data, split, chosen), **_samples(estimator, samples), seed=seed, minutes=minutes,
+    result = estimators(model)[estimator](
+        model, gather(data, split, chosen), **_samples(model, estimator, samples), seed=seed, minutes=minutes,
         class_prior=prior, resume=resume, progress=progress, **more,
     )  # fmt: skip
     result = in_file_units(at(result, chosen, size), data, split)
-    records = {"log_likelihood": certify(result, data, split)}
+    certificate = energy.certify_energy if isinstance(model, Energy) else certify
+    records = {"log_likelihood": certificate(result, data, split)}
     if prior is not None and data.labels(split) is not None:
         records |= certify_classes(result, data, split, prior)
     return records, result
 
 
-def _samples(estimator: str, samples: int | None) -> dict[str, int]:
+def estimators(model: Any) -> dict[str, Callable[..., RowResult]]:
+    """Return what can estimate a model's log-likelihood, by name."""
+    return ENERGY if isinstance(model, Energy) else LATENT
+
+
+def default_estimator(model: Any) -> str:
+    """Return the estimator that is used where none is asked for."""
+    if isinstance(model, Energy):
+        return "exact" if energy.countable(model) else "ais"
+    return "importance"
+
+
+def _samples(model: Any, estimator: str, samples: int | None) -> dict[str, int]:
+    if isinstance(model, Energy):
+        return {} if samples is None else {"chains": samples}
     number = SAMPLES[estimator] if samples is None else samples
     return {"chains" if estimator == "ais" else "samples": number}
 
 
-def check(data: Dataset, split: str, estimator: str, rows: int | None) -> None:
-    """Refuse what cannot be evaluated, before anything is computed."""
-    if estimator not in ESTIMATORS:
-        raise ReverieError(
-            f"estimator: {estimator!r} is not one of {', '.join(ESTIMATORS)}{nearest(estimator, ESTIMATORS)}"
-        )
+def check(model: Any, data: Dataset, split: str, estimator: str | None, rows: int | None) -> str:
+    """Refuse what cannot be evaluated, before anything is computed; return the estimator that will be used."""
+    estimator, known = estimator or default_estimator(model), estimators(model)
+    if estimator not in known:
+        raise ReverieError(f"estimator: {estimator!r} is not one of {', '.join(known)}{nearest(estimator, known)}")
     if split not in data.splits:
         raise ReverieError(f"split: {split!r} is not one of {', '.join(data.splits)}{nearest(split, data.splits)}")
     if rows is not None and rows < 1:
         raise ReverieError(f"rows: {rows} is not a number of rows; give 1 or more")
+    return estimator
 
 
 def gather(data: Dataset, split: str, index: np.ndarray, block: int = 1000) -> Float[np.ndarray, "n D"]:
@@ -130,8 +154,9 @@ def score(
     """
     x = view(data, stored)
     prior = class_frequencies(data) if classes_of(model) else None
-    found = likelihood.importance(
-        model, x, samples=samples or SAMPLES["importance"], seed=seed, class_prior=prior, progress=progress
+    name = default_estimator(model)
+    found = estimators(model)[name](
+        model, x, **_samples(model, name, samples), seed=seed, class_prior=prior, progress=progress
     )
     require_numbers(found)
     values = found.values - log_scales(data, x)
@@ -139,7 +164,7 @@ def score(
         values, row_variances=found.variances, kind=found.kind, estimator=found.estimator, measure=data.measure,
         binarisation=data.binarisation, seed=seed, data_hash=data.hash_of(as_rows(stored)),
     )  # fmt: skip
-    return values, record
+    return values, energy.bracketed(record, found) if isinstance(model, Energy) else record
 
 
 def view(data: Dataset, stored: np.ndarray) -> Float[np.ndarray, "n D"]:

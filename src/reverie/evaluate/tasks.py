@@ -5,10 +5,11 @@ References: Burda, Grosse & Salakhutdinov, *Importance Weighted Autoencoders*, 2
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +19,7 @@ from reverie.errors import ReverieError
 from reverie.estimate import Estimate
 from reverie.evaluate.likelihood import importance
 from reverie.evaluate.mapped import PerRow, over_rows
+from reverie.evaluate.rows import checked_seed
 
 #: A unit is active when the variance of its posterior mean over rows is larger than this.
 ACTIVE = 1e-2
@@ -181,6 +183,32 @@ def samples(
 def _sample(model: Any, key: PRNGKeyArray, counter: Array, given: Array | None) -> tuple[Array, Array]:
     x, h = model.sample(key, given)
     return model.mean(h, given), x
+
+
+def chains(model: Any, n: int, sweeps: Sequence[int], *, seed: int = 0) -> Float[np.ndarray, "t n D"]:
+    """Return E[v | state] of n chains of an energy after each number of `sweeps` (rising), from the base law on."""
+    begin, move = jax.random.split(jax.random.key(checked_seed(seed)))
+    states = jax.vmap(model.draw_base)(jax.random.split(begin, n))
+    frames, done = [], 0
+    for upto in sweeps:
+        states = _swept(model, move, states, jnp.int32(done), jnp.int32(upto))
+        frames.append(np.asarray(_state_means(model, states)))
+        done = upto
+    return np.stack(frames)
+
+
+@eqx.filter_jit
+def _swept(model: Any, key: PRNGKeyArray, states: Any, first: Array, last: Array) -> Any:
+    def sweep(i: Array, now: Any) -> Any:
+        keys = jax.random.split(jax.random.fold_in(key, i), jax.tree.leaves(now)[0].shape[0])
+        return jax.vmap(model.sweep)(keys, now)
+
+    return jax.lax.fori_loop(first, last, sweep, states)
+
+
+@eqx.filter_jit
+def _state_means(model: Any, states: Any) -> Array:
+    return jax.vmap(model.mean)(states)
 
 
 def codes(

@@ -55,12 +55,12 @@ def model_class(name: str) -> type:
 def capabilities(name: str) -> list[str]:
     """Return what the model can do: ``likelihood``, ``sample``, ``encode``, ``impute``, ``memory``,
     ``class-conditional``."""
-    from reverie.prob.contracts import Encodes, Explicit, Latent, Reconstructs, Remembers
+    from reverie.prob.contracts import Encodes, Energy, Explicit, Latent, Reconstructs, Remembers
 
     built = model_class(name)
     contracts: dict[str, Any] = {
-        "likelihood": (Latent, Explicit),
-        "sample": (Latent, Explicit),
+        "likelihood": (Latent, Energy, Explicit),
+        "sample": (Latent, Energy, Explicit),
         "encode": Encodes,
         "impute": Reconstructs,
         "memory": Remembers,

@@ -30,7 +30,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from reverie.arrays import LogMean
 from reverie.errors import ReverieError
-from reverie.prob.anneal import Annealed, anneal, geometric, sigmoid_schedule
+from reverie.prob.anneal import Annealed, anneal, geometric, geometric_ratio, sigmoid_schedule
 from reverie.prob.contracts import Given, Latent, Row
 from reverie.prob.mcmc import Kernel, LogDensity, adaptive, hmc
 
@@ -141,7 +141,7 @@ def ais_advance(
 
     def lead(chain_key: PRNGKeyArray, chain: Annealed) -> Annealed:
         path = betas[::-1] if reverse else betas
-        return anneal(chain_key, chain, log_f0, log_f1, kernel, path, state.done, stop)
+        return anneal(chain_key, chain, geometric_ratio(log_f0, log_f1), kernel, path, state.done, stop)
 
     keys = jax.random.split(jax.random.split(key, 3)[2], plan.chains)
     return AISState(jax.vmap(lead)(keys, state.chains), state.step_size, jnp.asarray(stop, jnp.int32))

@@ -1,12 +1,12 @@
-r"""Annealing, written once for every inner kernel: a chain led from f_0 to f_1, and its log-weight.
+r"""Annealing, written once for every path and every inner kernel: a chain led from f_0 to f_1, and its log-weight.
 
-Along :math:`f_b = f_0^{1-b} f_1^b`, :math:`0 = b_0 < \dots < b_T = 1`, the log-weight of a chain is
+Along a path :math:`f_b`, :math:`0 = b_0 < \dots < b_T = 1`, the log-weight of a chain is
 
-.. math:: \log w = \sum_{t=1}^{T} (b_t - b_{t-1}) \log\frac{f_1(z_{t-1})}{f_0(z_{t-1})}, \qquad
+.. math:: \log w = \sum_{t=1}^{T} \log\frac{f_{b_t}(z_{t-1})}{f_{b_{t-1}}(z_{t-1})}, \qquad
           z_0 \sim f_0, \quad z_t \sim K_{b_t}(\cdot \mid z_{t-1}),
 
-where :math:`K_b` leaves :math:`f_b` invariant; then :math:`\mathbb E[w] = \int f_1 / \int f_0`.  The kernel is an
-argument: Hamiltonian moves for decoders (`ais`), Gibbs sweeps for energies.
+where :math:`K_b` leaves :math:`f_b` invariant; then :math:`\mathbb E[w] = \int f_1 / \int f_0`.  Path and kernel are
+arguments: the geometric path and Hamiltonian moves for decoders (`ais`), Gibbs sweeps for energies (`partition`).
 
 Reference: Neal, *Annealed importance sampling*, 2001.
 """
@@ -23,6 +23,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from reverie.errors import ReverieError
 from reverie.prob.mcmc import Kernel, LogDensity
+
+Ratio = Callable[[PyTree, Float[Array, ""], Float[Array, ""], Float[Array, ""]], Float[Array, ""]]
 
 
 def sigmoid_schedule(temperatures: int, reach: float = 4.0) -> np.ndarray:
@@ -72,11 +74,15 @@ def geometric(log_f0: LogDensity, log_f1: LogDensity, beta: Float[Array, ""]) ->
     return lambda z: (1.0 - beta) * log_f0(z) + beta * log_f1(z)
 
 
+def geometric_ratio(log_f0: LogDensity, log_f1: LogDensity) -> Ratio:
+    r"""Return what the path :math:`f_0^{1-b} f_1^b` adds to a log-weight: :math:`(b' - b)\log(f_1/f_0)`."""
+    return lambda z, start, stop, rise: rise * (log_f1(z) - log_f0(z))
+
+
 def anneal(
     key: PRNGKeyArray,
     chain: Annealed,
-    log_f0: LogDensity,
-    log_f1: LogDensity,
+    ratio: Ratio,
     kernel: Callable[[Float[Array, ""]], Kernel],
     betas: np.ndarray | Float[Array, " T1"],
     first: int | Int[Array, ""] = 0,
@@ -84,23 +90,24 @@ def anneal(
 ) -> Annealed:
     r"""Lead one chain through the temperatures `first` .. `last` of a path (all of it by default).
 
-    Temperature t adds :math:`(b_{t+1} - b_t)\log(f_1/f_0)` at the present position, then moves it with
+    Temperature t adds :math:`\log f_{b_{t+1}} - \log f_{b_t}` at the present position, then moves it with
     :math:`K_{b_{t+1}}`.  Betas that fall from 1 to 0 are the reverse chain: its log-weight is that of :math:`1/w`.
     Keys are folded from the temperature's index, so a path in pieces equals the path in one go, bit for bit.
 
     Args:
         key: of this chain; the same for every piece.
         chain: `Annealed.start` of a draw from the law at ``betas[0]``, or what an earlier piece returned.
-        log_f0, log_f1: the two ends.  For E[w] to be the normaliser of f1, f0 must be normalised.
+        ratio: ``ratio(position, start, stop, rise)`` is :math:`\log f_{stop} - \log f_{start}`; `rise` is their
+            difference to full precision.  For E[w] to be the normaliser of f_1, f_0 must be normalised.
         kernel: from b to a kernel that leaves :math:`f_b` invariant.
         betas: shape ``(T + 1,)``.
         first, last: traced or not; `last` is beyond the final temperature done.
     """
-    to = jnp.asarray(betas[1:], chain.total.dtype)
+    froms, to = (jnp.asarray(part, chain.total.dtype) for part in (betas[:-1], betas[1:]))
     rises = jnp.asarray(np.diff(betas) if isinstance(betas, np.ndarray) else jnp.diff(betas), chain.total.dtype)
 
     def body(t: Array, at: Annealed) -> Annealed:
-        increment = rises[t] * (log_f1(at.position) - log_f0(at.position))
+        increment = ratio(at.position, froms[t], to[t], rises[t])
         total, compensation = compensated_add(at.total, at.compensation, increment)
         move = kernel(to[t])
         state, info = move.step(jax.random.fold_in(key, t), move.init(at.position))

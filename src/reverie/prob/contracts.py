@@ -78,6 +78,61 @@ class Latent(eqx.Module):
         raise NotImplementedError
 
 
+class Energy(eqx.Module):
+    r"""An undirected model :math:`p(v, h) = e^{-E(v, h)}/Z` whose layers fall into two colours.
+
+    Units of one colour are independent given the other.  A `state` is the colour without the visible layer (the
+    odd layers: h of a restricted Boltzmann machine, h1 and h3 of a deep one); the other colour is summed out of it in
+    closed form.  `beta` leads from a base law that is known exactly (0) to the model (1).
+    """
+
+    def base_log_partition(self) -> Float[Array, ""]:
+        r"""Return :math:`\log Z_0` of the base law, exactly."""
+        raise NotImplementedError
+
+    def draw_base(self, key: PRNGKeyArray) -> PyTree:
+        """Draw a state from the base law, exactly."""
+        raise NotImplementedError
+
+    def log_marginal(self, state: PyTree, beta: float | Float[Array, ""] = 1.0) -> Float[Array, ""]:
+        r"""Return :math:`\log f_\beta(\text{state})`, unnormalised, the other colour summed out."""
+        raise NotImplementedError
+
+    def log_ratio(
+        self, state: PyTree, start: float | Float[Array, ""], stop: float | Float[Array, ""]
+    ) -> Float[Array, ""]:
+        r"""Return :math:`\log f_{stop} - \log f_{start}` at a state, what annealing adds up."""
+        return self.log_marginal(state, stop) - self.log_marginal(state, start)
+
+    def sweep(self, key: PRNGKeyArray, state: PyTree, beta: float | Float[Array, ""] = 1.0) -> PyTree:
+        r"""Draw the other colour given the state, then a state given it.
+
+        It leaves :math:`f_\beta` invariant, and is reversible.
+        """
+        raise NotImplementedError
+
+    def draw_visible(self, key: PRNGKeyArray, state: PyTree) -> Row:
+        """Draw v given a state."""
+        raise NotImplementedError
+
+    def mean(self, state: PyTree, given: Given = None) -> Row:
+        """Return E[v | state]."""
+        raise NotImplementedError
+
+
+@runtime_checkable
+class Marginal(Protocol):
+    """An energy whose hidden layers can all be summed out, and drawn given v: restricted Boltzmann machines."""
+
+    def log_unnormalised(self, x: Row) -> Float[Array, ""]:
+        r"""Return :math:`\log \sum_h e^{-E(x, h)}`."""
+        ...
+
+    def draw_state(self, key: PRNGKeyArray, x: Row) -> PyTree:
+        """Draw a state given v, exactly."""
+        ...
+
+
 class Explicit(eqx.Module):
     r"""A model whose :math:`\log p(x)` is a formula."""
 
@@ -100,6 +155,13 @@ class Reconstructs(Protocol):
     """Gives back a row from itself, which `reverie impute` iterates."""
 
     def reconstruct(self, key: PRNGKeyArray, x: Row, given: Given = None) -> Row: ...
+
+
+@runtime_checkable
+class Filters(Protocol):
+    """Has units with a picture each: what a unit adds to the data when it is on."""
+
+    def filters(self) -> Float[Array, "F D"]: ...
 
 
 @runtime_checkable

@@ -103,9 +103,13 @@ def diagnoses(run: RunView) -> Section | None:
     return section
 
 
+_CURVES = {"loss": "minus the loss", "pseudo_likelihood": "pseudo-likelihood"}
+
+
 def curve(run: RunView) -> figures.Curve | None:
     """Return the run's learning curve, None where its journal says nothing."""
-    label = next((k for k in ("objective", "bound", "elbo", "loss") if any(k in m for m in run.metrics)), None)
+    known = ("objective", "bound", "elbo", "pseudo_likelihood", "loss")
+    label = next((k for k in known if any(k in m for m in run.metrics)), None)
     train, valid = [], []
     for epoch, line in _in_one_row(run.metrics):
         if label and line.get(label) is not None:
@@ -117,7 +121,7 @@ def curve(run: RunView) -> figures.Curve | None:
     sign = -1.0 if label == "loss" else 1.0
     x, y = np.array(train, float).reshape(-1, 2).T
     v, w = np.array(valid, float).reshape(-1, 2).T
-    return figures.Curve(run.name, x, sign * y, "minus the loss" if label == "loss" else str(label or ""), v, w)
+    return figures.Curve(run.name, x, sign * y, _CURVES.get(str(label), str(label or "")), v, w)
 
 
 def _in_one_row(lines: Sequence[Mapping[str, Any]]) -> Iterator[tuple[float, Mapping[str, Any]]]:
@@ -160,11 +164,35 @@ def samples(run: RunView) -> Section | None:
     means, draws = run.pictures("samples", "means"), run.pictures("samples", "samples")
     if means is None and draws is None:
         return None
-    section = Section("samples", "Samples", "Nothing is given: codes h are drawn from the prior and decoded.")
+    drawn = "a chain of the model's own" if "chains" in run.array_names("chains") else "the prior"
+    section = Section("samples", "Samples", f"Nothing is given: codes h are drawn from {drawn} and decoded.")
     section.add(
         None if means is None else rows_block(run, means, f"{len(means)} means", "Means of p(x | h)."),
         None if draws is None else rows_block(run, draws, f"{len(draws)} samples", "Draws of x from p(x | h)."),
     )
+    return section
+
+
+def filters(run: RunView) -> Section | None:
+    weights = run.pictures("filters", "filters")
+    if weights is None or len(run.shape) == 1:
+        return None
+    section = Section("filters", "Filters", "What each hidden unit adds where it is on: light adds, dark takes away.")
+    # One scale for all units, zero in the middle, so that a weak unit looks weak.
+    most = max(float(np.abs(weights).max()), 1e-12)
+    section.add(blocks.picture(0.5 + 0.5 * weights / most, f"{len(weights)} filters", "The most used units first."))
+    return section
+
+
+def chains(run: RunView) -> Section | None:
+    frames = run.pictures("chains", "frames")
+    if frames is None or len(run.shape) == 1:
+        return None
+    lead = "The model's own chains over time, from its base law on: chains that stay alike do not mix."
+    section = Section("chains", "Chains", lead)
+    sweeps = run.arrays("chains")["sweeps"]
+    strips = [(f"{count:,} sweeps", frame) for count, frame in zip(sweeps.tolist(), frames, strict=True)]
+    section.add(blocks.film(strips, f"{frames.shape[1]} chains after {', '.join(name for name, _ in strips)}"))
     return section
 
 
@@ -259,5 +287,5 @@ def codes(run: RunView) -> Section | None:
 
 #: In the order of the page; the memory, the settings, the data and the provenance follow.
 SEEING: tuple[Callable[[RunView], Section | None], ...] = (
-    numbers, diagnoses, curves, samples, reconstructions, imputation, units, codes,
+    numbers, diagnoses, curves, samples, filters, chains, reconstructions, imputation, units, codes,
 )  # fmt: skip

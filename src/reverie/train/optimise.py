@@ -25,6 +25,9 @@ def _stages(ends: tuple[float, ...], rates: tuple[float, ...]) -> Shape:
 #: What multiplies the rate at a fraction t of the plan; past the plan the last value holds.
 SCHEDULES: dict[str, Shape] = {
     "constant": jnp.ones_like,
+    "linear": lambda t: 1.0 - t,
+    # Robbins & Monro's a / (t0 + t), with t0 a hundredth of the plan.
+    "inverse": lambda t: 1.0 / (1.0 + 100.0 * t),
     "cosine": lambda t: 0.1 + 0.45 * (1.0 + jnp.cos(jnp.pi * t)),
     "steps": _stages((0.6, 0.85), (1.0, 0.3, 0.1)),
     "iwae": _stages(_IWAE_ENDS, _IWAE_RATES),

@@ -1,0 +1,1 @@
+"""Undirected models: energies with two colours of layers."""

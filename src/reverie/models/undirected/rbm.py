@@ -1,0 +1,169 @@
+r"""Restricted Boltzmann machine: binary features whose product of experts is the density of the data.
+
+.. math:: -E(v, h) = b^\top v + c^\top h + v^\top W h, \qquad
+          p(h_j = 1 \mid v) = \sigma(c_j + (v W)_j), \quad p(v_i = 1 \mid h) = \sigma(b_i + (W h)_i)
+
+and, h summed out, :math:`\log p(v) = b^\top v + \sum_j \log(1 + e^{c_j + (v W)_j}) - \log Z`.  Each hidden unit is an
+expert that multiplies in a factor of one or of :math:`1 + e^{c_j + v W_j}`.
+
+:math:`\log Z` is exact where one side has at most 25 units; else annealed from both sides (`prob.partition`), and the
+log-likelihood is a bracket.
+
+Traps: the reconstruction error is not what is learned, and gets better while the likelihood gets worse; chains that
+start at the data (``cd``) leave regions of the model unseen; persistent chains need a rate that falls to nothing.
+
+References: Smolensky 1986; Hinton, *Training Products of Experts by Minimizing Contrastive Divergence*, 2002; Tieleman
+2008; Salakhutdinov & Murray 2008; Hinton, *A Practical Guide to Training Restricted Boltzmann Machines*, 2010;
+Montavon & Müller 2012.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from reverie.errors import ReverieError
+from reverie.evaluate.claims import Claim, Paper
+from reverie.evaluate.energy import validator
+from reverie.models.undirected import _learning as learning
+from reverie.models.undirected._layered import Boltzmann, Layers, State, base_field, initial
+from reverie.nn.units import Binary
+from reverie.prob.contracts import Given
+from reverie.train.draws import minibatch
+from reverie.train.optimise import schedule as schedule_of
+from reverie.train.recipe import Brief, Player, Recipe
+
+PAPER = Paper(
+    title="Training Products of Experts by Minimizing Contrastive Divergence",
+    authors="Geoffrey E. Hinton",
+    year=2002,
+    venue="Neural Computation 14",
+    bibtex="""@article{hinton2002training,
+  title = {Training Products of Experts by Minimizing Contrastive Divergence},
+  author = {Hinton, Geoffrey E.},
+  journal = {Neural Computation},
+  volume = {14},
+  number = {8},
+  pages = {1771--1800},
+  year = {2002}
+}""",
+)
+
+PRESETS = {
+    "fast": {"epochs": 30},
+    "paper": {"hidden": 500, "chain": "pcd", "epochs": 250},
+    "digits": {"hidden": 20, "batch": 50, "epochs": 300, "rate": 0.1, "decay": 2e-4},
+}
+
+TINY = {"hidden": 12, "batch": 50, "epochs": 40, "rate": 0.1}
+
+CLAIMS: tuple[Claim, ...] = ()
+
+
+class RBM(Boltzmann):
+    """Visible and hidden binary units; see the module's page."""
+
+    def log_unnormalised(self, x: Float[Array, " D"]) -> Float[Array, ""]:
+        r"""Return :math:`\log \sum_h e^{-E(x, h)}`."""
+        hidden = self.units(1).log_partition(self.field(1, {0: x})).sum()
+        return jnp.vdot(self.biases[0], self.visible.statistic(x)) + self.visible.log_base(x) + hidden
+
+    def draw_state(self, key: PRNGKeyArray, x: Float[Array, " D"]) -> State:
+        """Draw h given v, exactly."""
+        return self.state(self.draw(key, self.odd, {0: x}))
+
+    def encode(self, x: Float[Array, " D"], given: Given = None) -> Float[Array, " F"]:
+        """Return E[h | v]."""
+        return self.means(self.odd, {0: x})[1]
+
+    def reconstruct(self, key: PRNGKeyArray, x: Float[Array, " D"], given: Given = None) -> Float[Array, " D"]:
+        """Return E[v | h] at a draw of h given v."""
+        return self.mean(self.draw_state(key, x))
+
+    def sample(self, key: PRNGKeyArray, given: Given = None, sweeps: int = 1000) -> tuple[Float[Array, " D"], State]:
+        """Draw v and a state from a chain of so many sweeps that starts at the base law."""
+        first, move, last = jax.random.split(key, 3)
+        keys = jax.random.split(move, sweeps)
+        state = jax.lax.fori_loop(0, sweeps, lambda i, s: self.sweep(keys[i], s), self.draw_base(first))
+        return self.draw_visible(last, state), state
+
+
+def posterior(model: Boltzmann, rows: Float[Array, "B D"], key: PRNGKeyArray) -> tuple[Layers, State]:
+    """Return the rows with E[h | v], and draws of h given them."""
+    means = jax.vmap(lambda x: model.means(model.odd, {0: x}))(rows)
+    drawn = jax.vmap(lambda k, x: model.state(model.draw(k, model.odd, {0: x})))(jax.random.split(key, len(rows)), rows)
+    return {0: rows, **means}, drawn
+
+
+def recipe(
+    brief: Brief,
+    *,
+    hidden: int = 100,
+    chain: Literal["cd", "pcd", "pt"] = "pcd",
+    sweeps: int = 1,
+    chains: int = 100,
+    replicas: int = 10,
+    centred: bool = True,
+    decay: float = 2e-4,
+    sparsity: float = 0.1,
+    sparsity_cost: float = 0.0,
+    batch: int = 100,
+    rate: float = 0.05,
+    schedule: Literal["constant", "linear", "cosine", "inverse"] = "linear",
+    momentum: float = 0.5,
+    select: Literal["best", "last", "average"] = "best",
+    valid_every: float | None = None,
+) -> tuple[RBM, Recipe]:
+    """Return an untrained machine and how to train it.
+
+    Args:
+        hidden: hidden units (F).
+        chain: where the model's averages come from: ``cd`` starts at the data, ``pcd`` goes on from step to step,
+            ``pt`` swaps among replicas.
+        sweeps: Gibbs sweeps a step (k).
+        chains: persistent chains.
+        replicas: temperatures of ``pt``, the model's among them.
+        centred: centre the gradient.
+        decay: of the weights, not the biases.
+        sparsity: mean activity of hidden units aimed at.
+        sparsity_cost: how much that counts.
+        batch: rows per step.
+        rate: learning rate.
+        schedule: how it falls over the planned epochs.
+        momentum: of the steps.
+        select: which weights count: best on validation, last, or an exponential average.
+        valid_every: epochs between validations (default: a tenth of the plan).
+    """
+    data = brief.data
+    if data.likelihood != "bernoulli":
+        raise ReverieError(f"likelihood: an rbm needs binary data, not {data.likelihood}; give --likelihood bernoulli")
+    if data.missing:
+        raise ReverieError(
+            f"{data.name}: an rbm takes no missing cells; fill them in, or train a vae, which leaves them out"
+        )
+    for name, value in (("hidden", hidden), ("sweeps", sweeps), ("chains", chains), ("batch", batch)):
+        learning.require(name, value, 1)
+    learning.require("replicas", replicas, 2)
+    weights_key, chains_key = jax.random.split(brief.key)
+    base = base_field("binary", data.mean, data.size("train"))
+    model = RBM(**initial(weights_key, (data.width, hidden), base, Binary(), 0.01))
+    states, swaps = learning.starting_chains(model, chains_key, chain, chains, replicas)
+    offsets = (jnp.asarray(data.mean, jnp.float32), jnp.full(hidden, 0.5))
+    found = learning.gradients(
+        posterior, chain=chain, sweeps=sweeps, centred=centred, betas=np.linspace(0.0, 1.0, replicas), decay=decay,
+        sparsity=sparsity, sparsity_cost=sparsity_cost,
+    )  # fmt: skip
+    rates = schedule_of(schedule, rate, brief.steps(batch))
+    return model, Recipe(
+        draw=minibatch(data, batch),
+        players=(Player(learning.steepest(rates, momentum), gradients=found),),
+        batch=batch,
+        carry=learning.Carry(states, offsets, swaps),
+        select=select,
+        validate=validator(),
+        valid_every=valid_every or max(1.0, round(brief.epochs / 10)),
+    )

@@ -1,0 +1,89 @@
+r"""Kinds of units of an energy model: what each contributes to the energy, and its law given a field.
+
+A layer x with sufficient statistic t(x), base measure m(x) and field f (its bias plus what its neighbours send) has
+
+.. math:: p(x \mid f) = m(x)\, e^{f \cdot t(x) - A(f)}, \qquad A(f) = \log \textstyle\sum_x m(x)\, e^{f \cdot t(x)}.
+
+Summing a layer out of an energy turns it into A of its field; that is all that marginals, free energies and annealing
+need to know of it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+
+class Units(eqx.Module):
+    """A layer's units; every verb takes one example, its last axis the units."""
+
+    def statistic(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
+        """Return t(x), what the layer's neighbours see."""
+        raise NotImplementedError
+
+    def log_base(self, x: Float[Array, " n"]) -> Float[Array, ""]:
+        """Return log m(x)."""
+        raise NotImplementedError
+
+    def log_partition(self, field: Float[Array, " n"]) -> Float[Array, " k"]:
+        """Return the terms of A(f), apart: differences between near fields then keep their digits."""
+        raise NotImplementedError
+
+    def mean(self, field: Float[Array, " n"]) -> Float[Array, " n"]:
+        """Return E[x | f]."""
+        raise NotImplementedError
+
+    def sample(self, key: PRNGKeyArray, field: Float[Array, " n"]) -> Float[Array, " n"]:
+        """Draw x given f."""
+        raise NotImplementedError
+
+
+class Binary(Units):
+    r"""Units in {0, 1}: :math:`t(x) = x`, :math:`A(f) = \sum_i \log(1 + e^{f_i})`."""
+
+    def statistic(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
+        return x
+
+    def log_base(self, x: Float[Array, " n"]) -> Float[Array, ""]:
+        return jnp.zeros((), x.dtype)
+
+    def log_partition(self, field: Float[Array, " n"]) -> Float[Array, " n"]:
+        return jax.nn.softplus(field)
+
+    def mean(self, field: Float[Array, " n"]) -> Float[Array, " n"]:
+        return jax.nn.sigmoid(field)
+
+    def sample(self, key: PRNGKeyArray, field: Float[Array, " n"]) -> Float[Array, " n"]:
+        return (jax.random.uniform(key, field.shape, field.dtype) < jax.nn.sigmoid(field)).astype(field.dtype)
+
+
+class Gaussian(Units):
+    r"""Real units of variance :math:`s^2 = e^z`: :math:`t(x) = x/s^2`, :math:`m(x) = e^{-\sum x^2/2s^2}`.
+
+    .. math:: x \mid f \sim \mathcal N(f, s^2), \qquad A(f) = \sum_i \tfrac12 \log 2\pi s_i^2 + f_i^2/2s_i^2.
+
+    The field is the mean itself: with bias b and weights W it is b + W h, the form of Cho et al. (2011), in which the
+    weights do not change their meaning with the variance.
+    """
+
+    log_variance: Float[Array, " n"]
+
+    def statistic(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
+        return x * jnp.exp(-self.log_variance)
+
+    def log_base(self, x: Float[Array, " n"]) -> Float[Array, ""]:
+        return -0.5 * (x**2 * jnp.exp(-self.log_variance)).sum()
+
+    def log_partition(self, field: Float[Array, " n"]) -> Float[Array, " n"]:
+        z = self.log_variance
+        return 0.5 * (math.log(2 * math.pi) + z + field**2 * jnp.exp(-z))
+
+    def mean(self, field: Float[Array, " n"]) -> Float[Array, " n"]:
+        return field
+
+    def sample(self, key: PRNGKeyArray, field: Float[Array, " n"]) -> Float[Array, " n"]:
+        return field + jnp.exp(0.5 * self.log_variance) * jax.random.normal(key, field.shape, field.dtype)
