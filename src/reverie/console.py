@@ -25,10 +25,12 @@ class Answer:
     Attributes:
         record: the same as JSON; values may be records with `to_json`, arrays and paths.
         shown: the same for a person: lines of text and rich tables, in order.
+        status: what the command exits with.
     """
 
     record: Mapping[str, Any]
     shown: Sequence[Any] = ()
+    status: int = 0
 
     def print(self, as_json: bool) -> None:
         """Print it on stdout, either as exactly one JSON object or for a person."""
@@ -76,9 +78,10 @@ def run(work: Callable[[], Answer | None], as_json: bool) -> int:
     try:
         with _stdout_kept(as_json):
             answer = work()
-        if answer is not None:
-            answer.print(as_json)
-        return 0
+        if answer is None:
+            return 0
+        answer.print(as_json)
+        return answer.status
     except BrokenPipeError:
         # Whoever read stdout (head, less) has gone; the interpreter must not try to flush to it at its end.
         with contextlib.suppress(OSError):

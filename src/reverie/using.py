@@ -25,16 +25,23 @@ def evaluate(
     rows: Annotated[int | None, Parameter(help="So many rows, drawn at random [default: all].")] = None,
     minutes: Annotated[float | None, Parameter(help="Stop after so long; the same command goes on.")] = None,
     temperatures: Annotated[int | None, Parameter(help="Of ais [default: its own].")] = None,
+    tolerance: Annotated[
+        float | None, Parameter(help="Nats between the two sides of an energy's log Z that are close enough.")
+    ] = None,
+    strict: Annotated[bool, Parameter(help="Exit with status 1 where a number is marked UNRELIABLE.")] = False,
     seed: Seed = 0,
 ) -> Answer:
     """Say how good a model is: a certified log-likelihood, with its kind and its errors.
 
     Example: reverie evaluate runs/vae-digits-1 --samples 1000
     """
-    more = {} if temperatures is None else {"temperatures": temperatures}
+    own = {"temperatures": temperatures, "tolerance": tolerance}
+    more = {name: value for name, value in own.items() if value is not None}
     how = {"estimator": estimator, "samples": samples, "rows": rows, "minutes": minutes, "seed": seed, **more}
     found = load(folder).evaluate(split, data=data, progress=progress.for_stderr(), **how)
-    return Answer(found, [f"{name} {record}" for name, record in found.items()])
+    doubted = any("UNRELIABLE" in (record.note or "") for record in found.values())
+    shown = [f"{name} {record}" + (f"\n  {record.note}" if record.note else "") for name, record in found.items()]
+    return Answer(found, shown, status=int(strict and doubted))
 
 
 def sample(

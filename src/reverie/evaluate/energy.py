@@ -237,7 +237,7 @@ def annealed_energy(
     """
     if not isinstance(model, Marginal):
         raise ReverieError(f"evaluate: a {type(model).__name__} cannot sum its hidden layers out of a row")
-    rows, plan = as_rows(rows), Plan(chains, temperatures, most, tolerance)
+    rows, plan = as_rows(rows), Plan(chains, temperatures, max(most, temperatures), tolerance)
     model = on_device(model)
     if exact or (exact is None and countable(model)):
         log_z = counted(model)

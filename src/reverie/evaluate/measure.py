@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,7 @@ def evaluate(
         ReverieError: for an unknown split or estimator, or numbers that make no sense.
     """
     estimator = check(model, data, split, estimator, rows)
+    _require_known(model, estimator, more)
     size = data.size(split)
     limit = rows if rows is not None else (size if data.resident else MOST_ROWS)
     chosen = np.sort(visiting_order(size, seed)[:limit])
@@ -93,6 +95,16 @@ def evaluate(
     if prior is not None and data.labels(split) is not None:
         records |= certify_classes(result, data, split, prior)
     return records, result
+
+
+def _require_known(model: Any, estimator: str, more: Mapping[str, Any]) -> None:
+    """Refuse an argument that an estimator does not take; annealing of decoders has a plan of its own to refuse by."""
+    taken = inspect.signature(estimators(model)[estimator]).parameters
+    if any(name in ("plan", "more") for name in taken):
+        return
+    for name in more:
+        if name not in taken:
+            raise ReverieError(f"{name}: {estimator} of a {type(model).__name__} does not take it; leave it out")
 
 
 def estimators(model: Any) -> dict[str, Callable[..., RowResult]]:
