@@ -21,6 +21,7 @@ from jaxtyping import PyTree
 
 from reverie.arrays import is_trainable, named_leaves
 from reverie.data.dataset import Dataset
+from reverie.data.rows import pieces
 from reverie.errors import NonFinite, ReverieError
 from reverie.train import checkpoint
 from reverie.train.draws import Feed
@@ -36,6 +37,8 @@ CHUNK_SECONDS, SAVE_SECONDS = 0.4, float(os.environ.get("REVERIE_SAVE_SECONDS", 
 _VALIDATE, _FINISH = 2, 3
 #: At most this many journal lines in a planned run.
 _LINES = 400
+#: Journalled values that are log-densities; they are told in the file's own units, as validation is.
+_DENSITIES = ("elbo", "bound", "objective")
 
 
 class Watcher(Protocol):
@@ -51,6 +54,20 @@ class Kept:
     model: PyTree = None
     score: float = -math.inf
     step: int = -1
+
+
+def mean_log_scale(data: Dataset) -> float:
+    r"""Return :math:`\sum_d \log s_d` over the observed cells of a training row, the mean over rows; 0 if discrete.
+
+    So much lower is a mean log-density in the file's own units than in the model's.
+    """
+    if not data.missing:
+        return data.log_scale
+    if data.measure == "mass":
+        return 0.0
+    seen = sum((~np.isnan(piece)).sum(axis=0) for piece in pieces(data.splits["train"].x))
+    scales = np.broadcast_to(np.asarray(data.scale, np.float64), (data.width,))
+    return float(np.sum(seen * np.log(scales)) / data.size("train"))
 
 
 @dataclass
@@ -93,6 +110,7 @@ class Fit:
         if self.optimisers is not None:
             self.state = eqx.tree_at(lambda s: s.optimisers, self.state, self.optimisers)
         self.writes = jax.process_index() == 0
+        self._log_scale = mean_log_scale(self.data)
         self._seconds, self._chunk, self._saved_at = 0.0, 2, time.monotonic()
 
     @property
@@ -195,22 +213,24 @@ class Fit:
         return jax.random.fold_in(jax.random.key(self.seed), purpose)
 
     def _journal(self, step: int, **more: Any) -> None:
-        count = float(self.state.count)
-        values = {k: float(v) / max(count, 1.0) for k, v in self.state.sums.items()}
-        total = self.before + step
+        values, total = self._means(), self.before + step
         record = {"step": total, "epoch": step / self.epoch_steps, "seconds": round(self._seconds, 3), **values, **more}
         if self.stage:
             record["stage"] = self.stage
-        if self.writes and count:
+        if self.writes and values:
             self.journal.append(record)
         zeros = jax.tree.map(lambda a: a * 0, (self.state.sums, self.state.count))
         self.state = eqx.tree_at(lambda s: (s.sums, s.count), self.state, zeros)
         self._tell(step, **values, **({"valid": more["valid"]["value"]} if more else {}))
 
     def _tell(self, step: int, **values: float) -> None:
+        self.watch(self.before + step, **{**self._means(), **values})
+
+    def _means(self) -> dict[str, float]:
+        """Return the means since the last journal line, log-densities in the file's own units; none without a step."""
         count = float(self.state.count)
-        now = {k: float(v) / count for k, v in self.state.sums.items()} if count else {}
-        self.watch(self.before + step, **{**now, **values})
+        shift = dict.fromkeys(_DENSITIES, self._log_scale)
+        return {k: float(v) / count - shift.get(k, 0.0) for k, v in self.state.sums.items()} if count else {}
 
     def save(self) -> None:
         """Write a checkpoint, unless the weights have gone bad."""
