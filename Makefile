@@ -15,7 +15,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test lint types format check docs bench readme golden clean
+.PHONY: help setup demo test kill lint types format check docs bench readme golden clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*##\(.*\)/make \1\t\2/p' Makefile | expand -t 16
@@ -27,6 +27,9 @@ demo: $(STAMP)  ## a VAE against a VAE with a memory, on real handwriting
 
 test: lint types $(STAMP)  ## style, types, then every test
 	@$(ONE_THREAD) $(PY) -m pytest -q -n $(WORKERS) --dist worksteal
+
+kill: $(STAMP)  ## twenty kills of a training, each resumed: the weights must be those of a run left alone
+	@REVERIE_KILLS=20 $(ONE_THREAD) $(PY) -m pytest -q -n 0 tests/test_kill.py
 
 check: test docs  ## everything that must hold before a release
 

@@ -87,7 +87,7 @@ class Stub(ModuleType):
     def load(self, folder: Path) -> StubRun:
         return self.run_
 
-    def compare(self, *folders: Path) -> dict[str, Any]:
+    def compare(self, *folders: Path, estimator: str | None = None) -> dict[str, Any]:
         return {
             "x - y": {"difference": 0.5, "standard_error": 0.1, "low": 0.3, "high": 0.7, "better": "x", "notes": ["n"]}
         }
@@ -200,7 +200,6 @@ def test_help_of_one_model_imports_that_model_alone() -> None:
         ("train vae --data digits --hidden a", "hidden: 'a' is not a list of lists"),
         ("train vae --data digits --surrogate iwea", "did you mean 'iwae'?"),
         ("train vae --data digits --epochs 3 --steps 3", "--epochs and --steps: each says how long; give one of them"),
-        ("train vae --data digits --minutes 3 --steps 3", "--steps and --minutes: each says how long"),
         ("train vae --data digits --seed 1 --seeds 3", "--seed and --seeds"),
         ("train vae --data digits --epochs 0", "--epochs: 0 is not more than 0"),
         ("train vae --data digits --config nowhere.toml", "--config: there is no file nowhere.toml"),
@@ -434,3 +433,19 @@ def test_the_device_is_chosen_before_jax(device: str, set_: dict[str, str], monk
         monkeypatch.setenv(name, "")
     train_command.choose_device(device)
     assert {name: os.environ[name] for name in set_} == set_
+
+
+def test_a_training_that_was_still_rising_is_told_to_go_on() -> None:
+    def journal(*values: float) -> list[dict[str, Any]]:
+        return [{"epoch": 2 * i, "valid": {"value": v, "standard_error": 0.4}} for i, v in enumerate(values, 1)]
+
+    hint = train_command.still_rising([{"epoch": 1}, *journal(-20, -18, -17, -16, -15)])
+    assert hint is not None and "by 1.00 nats over the last 2 epochs" in hint and "--epochs 40" in hint
+    assert train_command.still_rising(journal(-20, -15.1, -15.06, -15.03, -15)) is None
+    assert train_command.still_rising(journal(-20)) is None
+
+
+def test_a_length_and_a_budget_of_minutes_go_together() -> None:
+    train_command._consistent({"epochs": 10, "minutes": 1.0})
+    with pytest.raises(ReverieError, match="--epochs and --steps"):
+        train_command._consistent({"epochs": 10, "steps": 1})

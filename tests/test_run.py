@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 import reverie
-from reverie.errors import Interrupted
+from reverie.errors import Interrupted, ReverieError
+from reverie.listing import described
 from reverie.progress import Quiet
+from reverie.train.folder import RunFolder
 
 
 class Listener(Quiet):
@@ -27,3 +29,28 @@ def test_what_was_understood_is_said_and_a_stopped_run_is_named_and_goes_on(tmp_
     run = reverie.load(folder)
     assert run.record["status"] == "stopped"
     assert tuple(listener.said) == run.data.notes and any("1,797 rows" in note for note in listener.said)
+
+
+def test_the_same_call_finishes_several_seeds_that_were_stopped(tmp_path: Path) -> None:
+    tiny = {"latent": (2,), "hidden": ((8,),), "valid_samples": 2}
+    with pytest.raises(Interrupted):
+        reverie.train("vae", "digits", run=tmp_path / "many", seeds=2, steps=40, minutes=1e-9, **tiny)
+    runs = reverie.train("vae", "digits", run=tmp_path / "many", seeds=2, steps=40, **tiny)
+    assert isinstance(runs, list) and [run.record["seed"] for run in runs] == [0, 1]
+    assert [run.record["status"] for run in runs] == ["finished"] * 2 and len(runs[0].record["segments"]) == 2
+    with pytest.raises(ReverieError, match="made with another latent; give the same command"):
+        reverie.train("vae", "digits", run=tmp_path / "many", seeds=2, steps=40, **{**tiny, "latent": (3,)})
+
+
+def test_a_run_whose_process_is_gone_is_not_called_running(tmp_path: Path) -> None:
+    run = reverie.train("vae", "digits", run=tmp_path / "run", steps=5, latent=(2,), hidden=((8,),), valid_samples=2)
+    folder = RunFolder(run.path)
+    folder.update(status="running")
+    assert described(folder)["status"] == "killed"
+    with folder.lock():
+        assert described(folder)["status"] == "running"
+
+
+def test_names_and_help_are_where_one_looks() -> None:
+    assert {"train", "load", "Run"} <= set(dir(reverie)) and "Any" not in dir(reverie)
+    assert "samples" in (reverie.Run.evaluate.__doc__ or "") + (reverie.Run.impute.__doc__ or "")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -67,3 +70,22 @@ def test_contexts_nest() -> None:
         assert not outer.asked
         send(signal.SIGTERM)
         assert outer.asked
+
+
+def test_ctrl_c_ends_a_command_even_where_exceptions_get_lost() -> None:
+    """An exception raised inside a finaliser is printed and forgotten; the command must end all the same."""
+    script = (
+        "import os, signal, time\n"
+        "from reverie import console\n"
+        "console.stop_at_once(True)\n"
+        "class Last:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        time.sleep(0.01)\n"
+        "last = Last()\n"
+        "del last\n"
+        "print('went on')\n"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert found.returncode == 130 and "Traceback" not in found.stderr
+    assert "stopped" in json.loads(found.stdout)["error"]

@@ -38,6 +38,10 @@ def __getattr__(name: str) -> Any:
     return getattr(import_module(_LAZY[name]), name)
 
 
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])
+
+
 class _Package(ModuleType):
     """The package, in which a verb keeps its name though a folder or file (`train/`, `demo.py`) has it too."""
 

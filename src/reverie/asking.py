@@ -191,6 +191,15 @@ def evaluate(
     With ``estimator="ais"`` of a model with latents, the two-sided gap on rows simulated from it stands beside the
     number.
 
+    Args:
+        split: ``train``, ``valid`` or ``test`` of the run's data.
+        data: other rows, a path or an array, instead of a split.
+        estimator: ``importance``, ``elbo`` or ``ais`` of a model with latents; ``exact`` or ``ais`` of an energy.
+        samples: draws a row; chains of ``ais``.
+        rows: score so many rows, chosen at random by `seed`.
+        minutes: stop after so long; the record then says how many rows were done.
+        more: of the estimator, such as ``temperatures`` of ``ais``.
+
     Raises:
         Interrupted: when asked to stop (Ctrl-C, SIGTERM), after the block of rows under way.
     """

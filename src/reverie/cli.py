@@ -97,6 +97,8 @@ def main(words: Sequence[str] | None = None) -> int:
     0: done; 1: a bug of ours; 2: what the user can mend, in one line on stderr; 130: stopped, saved.
     """
     typed = list(sys.argv[1:] if words is None else words)
+    if words is None:
+        console.stop_at_once("--json" in typed)
     return console.run(lambda: _answer(typed), "--json" in typed)
 
 

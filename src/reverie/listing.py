@@ -63,7 +63,7 @@ def list_runs(root: str | Path) -> Answer:
 
     if not Path(root).is_dir() and str(root) != "runs":
         raise ReverieError(f"{root}: there is no such folder; name one that holds runs")
-    found = [_run(folder) for folder in folders(root)]
+    found = [described(folder) for folder in folders(root)]
     if not found:
         return Answer({"runs": []}, [f"No runs in {root}; `reverie train vae --data digits` makes one."])
     rows = [[r["run"], r["model"], r["data"], _progress(r), r["status"], _number(r)] for r in found]
@@ -71,7 +71,8 @@ def list_runs(root: str | Path) -> Answer:
     return Answer({"runs": found}, [shown])
 
 
-def _run(folder: Any) -> dict[str, Any]:
+def described(folder: Any) -> dict[str, Any]:
+    """Return what is told of a run: model, data, how far it is, and its best test number."""
     try:
         record = folder.read()
         last = (folder_lines(folder) or [{}])[-1]
@@ -87,7 +88,8 @@ def _run(folder: Any) -> dict[str, Any]:
         "epochs": last.get("epoch", 0),
         "planned_epochs": plan["steps"] / per_epoch if per_epoch and plan.get("steps") else plan.get("epochs"),
         "step": last.get("step", 0),
-        "status": record.get("status"),
+        # A process that was killed could not say so; its lock went with it.
+        "status": "killed" if record.get("status") == "running" and not folder.held else record.get("status"),
         "test": best(evaluations),
     }
 

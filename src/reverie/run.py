@@ -49,8 +49,10 @@ def train(
         data: a catalogue name, a path, or an array of rows.
         run: folder to train in; default ``runs/<model>-<data>-<n>``.
         seed: of everything random in the run.
-        seeds: train this many runs, with seeds `seed`, `seed` + 1, ...
-        epochs, steps, minutes: how long (one of them); past `minutes` the run stops, saved and resumable.
+        seeds: train this many runs, with seeds `seed`, `seed` + 1, ..., in ``<run>/seed-<n>`` where `run` is given;
+            those that are there already are gone on with, so that the same call finishes what was stopped.
+        epochs, steps: how long (one of them).
+        minutes: past which the run stops, saved and resumable.
         config: a TOML file of settings.
         preset: names of the model's presets, later ones over earlier.
         device: ``cpu``, ``gpu``, ``cpu:N`` or ``all``.
@@ -64,7 +66,7 @@ def train(
         Interrupted: when asked to stop; the run is saved.
         NonFinite: when a loss is not finite; the last good checkpoint is kept.
     """
-    if sum(x is not None for x in (epochs, steps, minutes)) > 1 and minutes is None:
+    if epochs is not None and steps is not None:
         raise ReverieError("epochs, steps: give one of them")
     configure(device)
     keep_compilations()
@@ -82,6 +84,9 @@ def train(
             model, settings, presets=presets, config=config, epochs=epochs, steps=steps, seed=number,
             rows=dataset.size("train"),
         )  # fmt: skip
+        begun = None if seeds is None or folder is None else _begun(Path(folder), plan, dataset)
+        if begun is not None:
+            return begun.resume(minutes=minutes, device=device, progress=progress)
         # What the recipe or the other run's weights refuse is refused before a folder exists.
         model_, recipe = plan.build(dataset)
         origin = None if init_from is None else load(init_from)
@@ -97,6 +102,22 @@ def train(
     if seeds < 1:
         raise ReverieError(f"seeds: {seeds} is not a number of runs; give 1 or more")
     return [one(seed + i, None if run is None else Path(run) / f"seed-{seed + i}") for i in range(seeds)]
+
+
+def _begun(folder: Path, plan: training.Plan, dataset: Dataset) -> Run | None:
+    """Return the run of a group that an earlier call began, None where there is none yet.
+
+    Raises:
+        ReverieError: for a run of another plan or of other data.
+    """
+    if not (folder / "checkpoint.json").exists():
+        return None
+    run = load(folder)
+    if differ := training.differences(run.record, plan, dataset.hash):
+        raise ReverieError(
+            f"{folder}: made with another {', '.join(differ)}; give the same command as before, or another --run"
+        )
+    return run
 
 
 def _source(place: RunFolder, data: Any, dataset: Dataset) -> dict[str, Any]:
@@ -161,10 +182,20 @@ class Run(Trained):
         return asking.export(self, path)
 
 
-def compare(*runs: Run | str | Path) -> dict[str, Any]:
+for _verb in ("evaluate", "sample", "impute", "encode", "score", "export"):
+    # What `help(run.evaluate)` shows is where the arguments are told.
+    getattr(Run, _verb).__doc__ = getattr(asking, _verb).__doc__
+for _verb in ("memory", "report"):
+    getattr(Run, _verb).__doc__ = getattr(picturing, _verb).__doc__
+
+
+def compare(*runs: Run | str | Path, estimator: str | None = None) -> dict[str, Any]:
     """Compare runs on the same test rows: paired differences with 95 % intervals.
+
+    Args:
+        estimator: such as ``importance-1000``; default: what all of them have for most rows, the best of it.
 
     Raises:
         ReverieError: when data, split, binarisation, measure, rows or unit differ, saying which.
     """
-    return arena.compare([run.path if isinstance(run, Run) else Path(run) for run in runs])
+    return arena.compare([run.path if isinstance(run, Run) else Path(run) for run in runs], estimator=estimator)

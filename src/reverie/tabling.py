@@ -18,8 +18,7 @@ from reverie.evaluate import tables, tasks
 from reverie.evaluate.claims import Claim
 from reverie.progress import Progress
 from reverie.run import Run, load, train
-from reverie.settings import to_json
-from reverie.training import resolve
+from reverie.training import differences, resolve
 
 BUDGETS = ("smoke", "cpu", "paper")
 _UNIT_ROWS = 1000
@@ -136,11 +135,8 @@ def _trained(
 
 def _require_same(run: Run, own: Mapping[str, Any], epochs: float, seed: int) -> None:
     """Refuse to call a run by a row's name that was made with other settings, an earlier version's for example."""
-    kept = run.record
-    asked = resolve(kept["model"], own, epochs=epochs, seed=seed, rows=1)
-    now = {**to_json(asked.settings), "epochs": epochs, "seed": seed}
-    then = {**kept["settings"], "epochs": kept["plan"]["epochs"], "seed": kept["seed"]}
-    if differ := [name for name, value in now.items() if then.get(name) != value]:
+    asked = resolve(run.record["model"], own, epochs=epochs, seed=seed, rows=1)
+    if differ := differences(run.record, asked):
         raise ReverieError(
             f"{run.path}: made with another {', '.join(differ)} than this row asks for; move it away or delete it"
         )

@@ -99,7 +99,8 @@ def run_training(model: str, options: Mapping[str, Any], given: Mapping[str, Any
 
 
 def _consistent(asked: Mapping[str, Any]) -> None:
-    lengths = [f"--{name}" for name in LENGTHS if name in asked]
+    # Minutes are when to stop for now, not how long the plan is.
+    lengths = [f"--{name}" for name in ("epochs", "steps") if name in asked]
     if len(lengths) > 1:
         raise ReverieError(f"{' and '.join(lengths)}: each says how long; give one of them")
     if "seed" in asked and "seeds" in asked:
@@ -116,8 +117,27 @@ def _one(run: Any) -> Answer:
     found = summary(run)
     if found["validation"] is not None:
         tell(f"validation log-likelihood {found['validation']}")
+    if (hint := still_rising(run.journal())) is not None:
+        tell(hint)
     tell(f"next: reverie evaluate {run.path}")
     return Answer(found, [str(run.path)])
+
+
+def still_rising(journal: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return a hint to train longer where the last validation was the best by more than noise, None elsewhere."""
+    valid = [line for line in journal if isinstance(line.get("valid"), Mapping) and line["valid"].get("value")]
+    if len(valid) < 2:
+        return None
+    last, before = valid[-1], valid[-1 - max(1, len(valid) // 5)]
+    gain = last["valid"]["value"] - before["valid"]["value"]
+    # The same rows with the same random numbers: a quarter of their spread is far more than noise.
+    if gain < 0.25 * (last["valid"].get("standard_error") or math.inf):
+        return None
+    since = last["epoch"] - before["epoch"]
+    return (
+        f"validation was still rising, by {gain:.2f} nats over the last {since:.3g} epochs: the model is not learnt "
+        f"yet; train longer (--epochs {math.ceil(4 * last['epoch'])})"
+    )
 
 
 def summary(run: Any) -> dict[str, Any]:

@@ -84,9 +84,10 @@ def resolve(
     bound = settings.bind(module.recipe, merged)
     if steps is not None:
         planned = steps * bound.get("batch", rows) / rows
-    planned = float(epochs if epochs is not None else planned)
-    if not planned > 0:
-        raise ReverieError(f"epochs: {planned:g} is not a positive number")
+    wanted = epochs if epochs is not None else planned
+    if isinstance(wanted, bool) or not isinstance(wanted, int | float) or not wanted > 0:
+        raise ReverieError(f"epochs: {wanted!r} is not a positive number")
+    planned = float(wanted)
     return Plan(model, bound, presets, planned, seed, steps)
 
 
@@ -261,6 +262,14 @@ def _record(
         "reason": None,
         **provenance(),
     }  # fmt: skip
+
+
+def differences(record: Mapping[str, Any], plan: Plan, data_hash: str | None = None) -> list[str]:
+    """Return the names of what a recorded run was made with and `plan` (on data of `data_hash`) would not be."""
+    now = {**settings.to_json(plan.settings), "model": plan.model, "epochs": plan.epochs, "seed": plan.seed}
+    then = {**record["settings"], "model": record["model"], "epochs": record["plan"]["epochs"], "seed": record["seed"]}
+    differ = [name for name, value in now.items() if then.get(name) != value]
+    return differ + ["data set"] * (data_hash is not None and record["data"]["hash"] != data_hash)
 
 
 def read_plan(record: Mapping[str, Any]) -> Plan:

@@ -117,6 +117,9 @@ def resume(
 
 def compare(
     *folders: Annotated[Path, Parameter(name="DIR", help="Run folders, two or more.")],
+    estimator: Annotated[
+        str | None, Parameter(metavar="NAME", help="Such as importance-1000 [default: the best that all have].")
+    ] = None,
     out: Annotated[Path | None, Parameter(metavar="FILE.html", help="Write a page that compares them, too.")] = None,
 ) -> Answer:
     """Compare runs on the same test rows: paired differences with 95 % intervals.
@@ -124,11 +127,11 @@ def compare(
     Example: reverie compare runs/vae-digits-1 runs/mem-vae-digits-1
     """
     if len(folders) < 2:
-        raise ReverieError(f"compare: {len(folders)} run given; name two or more folders")
+        raise ReverieError(f"compare: {len(folders) or 'no'} run given; name two or more folders")
     target = None if out is None else outputs.Target.check(out, (".html",))
     from reverie.run import compare as compared
 
-    found = compared(*folders)
+    found = compared(*folders, estimator=estimator)
     if target is None:
         return Answer(found, listing.differences(found))
     from reverie.report.page import write_comparison

@@ -8,6 +8,7 @@ of it that is.
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,7 +45,8 @@ def compare(folders: Sequence[str | Path], *, split: str = "test", estimator: st
 
     Args:
         folders: of two or more runs, evaluated on `split`.
-        estimator: such as ``importance-1000``; default: the best that all of them have, else each one's best.
+        estimator: such as ``importance-1000``; default: of those that all of them have the one of most rows,
+            then the best; else each one's best.
 
     Returns:
         For each pair: ``difference`` (a minus b, in nats; positive when a is better), ``standard_error``, ``low``,
@@ -113,13 +115,15 @@ def _keys(found: Sequence[Mapping[str, Any]], names: Sequence[str], split: str, 
     return [max(shared or own, key=_rank) for own in found]
 
 
-def _rank(key: str) -> tuple[int, int, int]:
-    """Order evaluations: annealed before sampled before the ELBO, more samples before fewer, all rows before some."""
+def _rank(key: str) -> tuple[float, int, int]:
+    """Order evaluations: more rows before fewer, annealed before sampled before the ELBO, more samples before fewer."""
     estimator, _, rows = key.split("/", 1)[-1].partition("/")
     kind, _, size = estimator.partition("-")
     samples, order = size.split("x")[0], ("elbo", "importance", "ais")
     number = int(samples) if samples.isdigit() else 0
-    return order.index(kind) if kind in order else -1, number, -int(rows) if rows.isdigit() else 1
+    all_rows = int(rows) if rows.isdigit() else math.inf
+    # What is exact is no sample of anything.
+    return all_rows, len(order) if kind == "enumerated" else order.index(kind) if kind in order else -1, number
 
 
 def _judged(path: Path, name: str, found: Mapping[str, Any], key: str) -> Judged:

@@ -112,6 +112,18 @@ class RunFolder:
         finally:
             os.close(descriptor)
 
+    @property
+    def held(self) -> bool:
+        """Whether a process is writing here."""
+        try:
+            with self.lock_file.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
     def _claim(self, descriptor: int) -> None:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -46,8 +46,10 @@ def configure(device: str | None) -> None:
         if number and platform == "cpu":
             jax.config.update("jax_num_cpu_devices", int(number))
         found = len(jax.devices())
-    except RuntimeError as error:
-        raise ReverieError(f"device: {device} cannot be used here ({str(error).splitlines()[0]})") from None
+    except (RuntimeError, AssertionError) as error:
+        # A jax without a plug-in for the platform fails an assertion that says nothing.
+        why = (str(error).splitlines() or ["this jax has no such platform"])[0]
+        raise ReverieError(f"device: {device} cannot be used here ({why}); leave --device out") from None
     if number and found < int(number):
         raise ReverieError(f"device: {device} asks for {number} devices and this process has {found}")
 
