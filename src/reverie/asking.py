@@ -20,7 +20,7 @@ from reverie.evaluate.certify import in_file_units
 from reverie.evaluate.measure import view
 from reverie.evaluate.rows import Watch
 from reverie.files import npz_bytes, write_atomic
-from reverie.prob.contracts import Encodes, Latent, Reconstructs, Remembers
+from reverie.prob.contracts import Encodes, Energy, Latent, Reconstructs, Remembers
 from reverie.progress import Progress, Quiet
 from reverie.train.signals import Stop
 from reverie.trained import Trained
@@ -208,8 +208,14 @@ def evaluate(
     total = min(rows or dataset.size(split), dataset.size(split)) if split in dataset.splits else 1
     partial = run.folder.arrays / f"partial-{split}-{estimator}-{samples or measure.SAMPLES.get(estimator)}.npz"
     kept = "the rows done are kept; the same command goes on from there"
-    with Stop() as stop, (progress or Quiet()).task(f"log-likelihood of {run.path.name}", total) as task:
-        watch = _until_stopped(task, stop, f"evaluate: stopped after {{:,}} of {total:,} rows; {kept}")
+    said, work = f"evaluate: stopped after {{:,}} of {total:,} rows; {kept}", total
+    if isinstance(run.model, Energy):
+        said, work = (
+            "evaluate: stopped after {:,} temperatures; the same command anneals again",
+            measure.most_work(more),
+        )
+    with Stop() as stop, (progress or Quiet()).task(f"log-likelihood of {run.path.name}", work) as task:
+        watch = _until_stopped(task, stop, said)
         found, result = measure.evaluate(
             run.model, dataset, split, estimator=estimator, samples=samples, rows=rows, minutes=minutes, seed=seed,
             resume=partial, progress=watch, **more,

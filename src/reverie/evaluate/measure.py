@@ -107,6 +107,12 @@ def _require_known(model: Any, estimator: str, more: Mapping[str, Any]) -> None:
             raise ReverieError(f"{name}: {estimator} of a {type(model).__name__} does not take it; leave it out")
 
 
+def most_work(more: Mapping[str, Any]) -> int:
+    """Return how many temperatures the two sides of log Z take at most: each path is as long as all before it."""
+    plan = energy.Plan(**{name: value for name, value in more.items() if name == "temperatures"})
+    return 4 * max(plan.most, plan.temperatures) - 2 * plan.temperatures
+
+
 def estimators(model: Any) -> dict[str, Callable[..., RowResult]]:
     """Return what can estimate a model's log-likelihood, by name."""
     return ENERGY if isinstance(model, Energy) else LATENT
