@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import product
+from itertools import pairwise, product
 from typing import Any
 
 import jax
@@ -17,6 +17,7 @@ from tests.oracles import assert_kills
 from reverie.evaluate import energy
 from reverie.models.undirected import _learning as learning
 from reverie.models.undirected._layered import Boltzmann, base_field, initial
+from reverie.models.undirected.dbm import DBM, entropy
 from reverie.models.undirected.rbm import RBM, posterior
 from reverie.nn.units import Binary, Gaussian
 from reverie.prob import partition
@@ -241,6 +242,62 @@ def test_the_pseudo_likelihood_is_unbiased() -> None:
     truth = -sum(np.logaddexp(0, t - free(x)) for t in turned)
     found = learning.pseudo_likelihood(model, jax.random.key(0), jnp.tile(x, (20_000, 1)))
     assert float(found.mean()) == pytest.approx(truth, abs=4.5 * float(found.std()) / np.sqrt(20_000))
+
+
+# Mean field
+
+
+@pytest.mark.parametrize("widths", DEPTHS[1:])
+def test_the_mean_field_bound_is_below_the_truth_and_counting_is_it(widths: tuple[int, ...]) -> None:
+    model = machine(widths, seed=11, kind=DBM, scale=0.7)
+    states, log_f = table(model)
+    every = bits(widths[0])
+    rows = np.array([x[0] for x in states])
+    counted = jax.vmap(model.log_counted)(jnp.asarray(every))
+
+    def with_entropy(weight: float, x: Any) -> float:
+        layers = model.mean_field(x)
+        hidden = sum(entropy(layers[n]) for n in range(1, model.depth + 1))
+        return float(weight * hidden - model.energy(layers))
+
+    def check(bound: Callable[[Any], float]) -> None:
+        for i, x in enumerate(every):
+            truth = np.logaddexp.reduce(log_f[(rows == x).all(axis=1)])
+            assert float(counted[i]) == pytest.approx(truth, abs=1e-9)
+            assert truth - 1.0 < bound(jnp.asarray(x)) <= truth + 1e-9
+
+    assert_kills(check, lambda x: float(model.log_bound(x)), lambda x: with_entropy(2.0, x))
+
+
+def test_each_round_of_mean_field_raises_the_bound() -> None:
+    model = machine((6, 5, 4), seed=12, kind=DBM)
+    x = jnp.asarray([1.0, 0, 1, 1, 0, 1])
+
+    def bound(rounds: int) -> float:
+        layers = model.mean_field(x, rounds, 0.0)
+        return float(sum(entropy(layers[n]) for n in (1, 2)) - model.energy(layers))
+
+    found = [bound(rounds) for rounds in (0, 1, 2, 5, 20)]
+    assert all(b >= a - 1e-12 for a, b in pairwise(found)) and found[-1] > found[0]
+
+
+def test_without_upper_weights_the_deep_machine_is_the_shallow_one() -> None:
+    deep = machine((4, 3, 2), seed=13, kind=DBM)
+    deep = replace(deep, weights=(deep.weights[0], 0 * deep.weights[1]))
+    shallow = RBM(deep.weights[:1], deep.biases[:2], Binary(), deep.base)
+    top = np.logaddexp(0, np.asarray(deep.biases[2])).sum()
+    for x in bits(4):
+        free = float(shallow.log_unnormalised(jnp.asarray(x))) + top
+        assert float(deep.log_bound(jnp.asarray(x))) == pytest.approx(free, abs=1e-9)
+        assert float(deep.log_counted(jnp.asarray(x))) == pytest.approx(free, abs=1e-9)
+
+
+def test_a_deep_machine_is_bracketed_from_its_own_chains() -> None:
+    model = machine((6, 4, 3), seed=14, kind=DBM, scale=0.8)
+    found = energy.annealed_energy(model, bits(6), exact=False, temperatures=200, most=200)
+    truth = partition.enumerated(model)
+    assert float(found.info["low"][0]) - 0.05 < truth < float(found.info["high"][0]) + 0.05
+    assert energy.annealed_energy(model, bits(6)).kind == "exact" and found.kind == "bracket"
 
 
 # Both sides of log Z

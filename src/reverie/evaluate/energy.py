@@ -3,8 +3,10 @@ r"""How likely rows are under an energy: exact where its states can be counted, 
 .. math:: \log p(v) = \log p^*(v) - \log Z
 
 Annealing forwards gives the upper end of the bracket (its :math:`\log Z` is a stochastic lower bound), RAISE on some
-rows the lower end.  The path is doubled until the ends are as close as asked, or the time is over.  What the two ends
-cannot see is told as UNRELIABLE: few effective chains, or ends that lie apart.
+rows the lower end; where hidden layers cannot be drawn given a row, annealing backwards from the model's own chains
+takes RAISE's place, an estimate, as those are no exact draws.  The path is doubled until the ends are as close as
+asked, or the time is over.  What the two ends cannot see is told as UNRELIABLE: few effective chains, or ends that lie
+apart.  Where log p* itself has only a bound, mean field's, the number is one.
 """
 
 from __future__ import annotations
@@ -28,12 +30,14 @@ from reverie.evaluate.certify import certify
 from reverie.evaluate.rows import RowResult, Watch, as_rows, checked_seed, on_device, visiting_order
 from reverie.prob import partition
 from reverie.prob.anneal import Annealed
-from reverie.prob.contracts import Energy, Marginal
+from reverie.prob.contracts import Bounded, Energy, Marginal
 
 #: Rows of RAISE, chains a row of it, and chains forwards and backwards.
 RAISED, PER_ROW, CHAINS = 100, 10, 100
 #: Ends further apart than this, or fewer effective chains, make a bracket unreliable.
 WIDE, FEW = 1.0, 5.0
+#: Hidden units above a row whose states are counted for it, and sweeps of the chains that are annealed backwards.
+COUNTED, SETTLED = 12, 1000
 _PIECE = 250
 _BLOCK = 1000
 
@@ -134,6 +138,13 @@ class Annealing:
         found = partition.certain(np.asarray(done.log_weight()))
         return {**found, "value": self.log_z0 + found["value"]}, done.position
 
+    def backwards(self, states: Any, temperatures: int) -> dict[str, Any]:
+        """Return what chains led back say of log Z, from `states` that a chain of the model's own has settled at."""
+        settled = _settled(self.model, jax.random.fold_in(self.key, 4), states)
+        done = self.lead(jax.vmap(Annealed.start)(settled), 5, temperatures, back=True)
+        found = partition.certain(np.asarray(done.log_weight()))
+        return {**found, "value": self.log_z0 - found["value"]}
+
     def raised(self, rows: Float[np.ndarray, "n D"], temperatures: int) -> Float[np.ndarray, " n"]:
         """Return RAISE's log p of each row, conservative."""
         model = self.model
@@ -142,7 +153,7 @@ class Annealing:
         states = _drawn(model, keys, tiled)
         done = self.lead(jax.vmap(Annealed.start)(states), 3, temperatures, back=True)
         weights = np.asarray(done.log_weight(), np.float64).reshape(len(rows), PER_ROW)
-        return unnormalised(model, rows) - self.log_z0 + np.logaddexp.reduce(weights, axis=1) - np.log(PER_ROW)
+        return unnormalised(model, rows)[0] - self.log_z0 + np.logaddexp.reduce(weights, axis=1) - np.log(PER_ROW)
 
 
 @eqx.filter_jit
@@ -151,12 +162,31 @@ def _drawn(model: Any, keys: Array, rows: Array) -> Any:
 
 
 @eqx.filter_jit
-def _unnormalised(model: Any, rows: Array) -> Array:
-    return jax.vmap(model.log_unnormalised)(rows)
+def _settled(model: Any, key: Array, states: Any) -> Any:
+    def chain(own: Array, state: Any) -> Any:
+        sweep = lambda i, now: model.sweep(jax.random.fold_in(own, i), now)  # noqa: E731
+        return jax.lax.fori_loop(0, SETTLED, sweep, state)
+
+    return jax.vmap(chain)(jax.random.split(key, jax.tree.leaves(states)[0].shape[0]), states)
 
 
-def unnormalised(model: Any, rows: Float[np.ndarray, "n D"]) -> Float[np.ndarray, " n"]:
-    r"""Return :math:`\log p^*(v)` of every row, in float64."""
+@eqx.filter_jit
+def _unnormalised(model: Any, rows: Array, how: str) -> Array:
+    return jax.vmap(getattr(model, how))(rows)
+
+
+def unnormalised(model: Any, rows: Float[np.ndarray, "n D"]) -> tuple[Float[np.ndarray, " n"], bool]:
+    r"""Return :math:`\log p^*(v)` of every row, in float64, and whether that is itself or a bound of it.
+
+    Raises:
+        ReverieError: for a model that has neither.
+    """
+    if isinstance(model, Marginal):
+        how = "log_unnormalised"
+    elif isinstance(model, Bounded):
+        how = "log_counted" if model.countable_units <= COUNTED else "log_bound"
+    else:
+        raise ReverieError(f"evaluate: a {type(model).__name__} has no density of a row")
     parts = []
     with jax.default_matmul_precision("highest"):
         for start in range(0, len(rows), _BLOCK):
@@ -164,8 +194,8 @@ def unnormalised(model: Any, rows: Float[np.ndarray, "n D"]) -> Float[np.ndarray
             # Padded with its own first row: one shape, one executable.
             width = _BLOCK if len(rows) > _BLOCK else 1 << (len(rows) - 1).bit_length()
             padded = np.concatenate([block, np.repeat(block[:1], width - len(block), axis=0)])
-            parts.append(np.asarray(_unnormalised(model, jnp.asarray(padded)), np.float64)[: len(block)])
-    return np.concatenate(parts)
+            parts.append(np.asarray(_unnormalised(model, jnp.asarray(padded), how), np.float64)[: len(block)])
+    return np.concatenate(parts), how != "log_bound"
 
 
 def partition_function(
@@ -185,13 +215,10 @@ def partition_function(
     """
     chosen = rows[np.sort(visiting_order(len(rows), seed)[:RAISED])]
     annealing = Annealing(model, plan, seed, watch)
-    free = unnormalised(annealing.model, chosen)
     began, temperatures = time.monotonic(), min(plan.temperatures, plan.most)
     while True:
-        there, _ = annealing.forwards(temperatures)
-        # log Z = log p* - log p, on average over the rows: RAISE's p is too small, its log Z too large.
-        gaps = free - annealing.raised(chosen, temperatures)
-        back, back_error = float(gaps.mean()), float(gaps.std(ddof=1) / np.sqrt(len(gaps))) if len(gaps) > 1 else 0.0
+        there, ends = annealing.forwards(temperatures)
+        back, back_error = _other_side(annealing, chosen, ends, temperatures)
         close = abs(back - there["value"]) <= plan.tolerance
         late = minutes is not None and time.monotonic() - began > 60.0 * minutes / 2
         if close or late or 2 * temperatures > plan.most:
@@ -201,6 +228,18 @@ def partition_function(
     error = float(np.hypot(there["error"], back_error) / 2)
     return LogZ((low + high) / 2, low, high, error, there["ess"], there["worst"],
                 f"ais-{plan.chains}x{temperatures}", _doubts(low, high, there))  # fmt: skip
+
+
+def _other_side(
+    annealing: Annealing, rows: Float[np.ndarray, "n D"], ends: Any, temperatures: int
+) -> tuple[float, float]:
+    """Return log Z from the side that is too large, and its standard error."""
+    if not isinstance(annealing.model, Marginal):
+        back = annealing.backwards(ends, temperatures)
+        return back["value"], back["error"]
+    # log Z = log p* - log p, on average over the rows: RAISE's p is too small, its log Z too large.
+    gaps = unnormalised(annealing.model, rows)[0] - annealing.raised(rows, temperatures)
+    return float(gaps.mean()), float(gaps.std(ddof=1) / np.sqrt(len(gaps))) if len(gaps) > 1 else 0.0
 
 
 def _doubts(low: float, high: float, there: dict[str, Any]) -> str | None:
@@ -229,25 +268,23 @@ def annealed_energy(
     r"""Return log p of each row with what is known of log Z in `info`: ``low``, ``high`` (of log Z) and its ``error``.
 
     Args:
-        model: an `Energy` whose hidden layers can be summed out.
+        model: an `Energy` with a density of a row, or a bound of it.
         exact: count the states (True), anneal (False), or count where that is possible (None).
 
     Raises:
-        ReverieError: for a model whose rows have no marginal, or numbers that make no sense.
+        ReverieError: for a model without either, or numbers that make no sense.
     """
-    if not isinstance(model, Marginal):
-        raise ReverieError(f"evaluate: a {type(model).__name__} cannot sum its hidden layers out of a row")
     rows, plan = as_rows(rows), Plan(chains, temperatures, max(most, temperatures), tolerance)
     model = on_device(model)
     if exact or (exact is None and countable(model)):
         log_z = counted(model)
     else:
         log_z = partition_function(model, rows, plan, seed=seed, minutes=minutes, watch=progress)
-    values = unnormalised(model, rows) - log_z.value
-    n, one = len(rows), np.ones(1)
+    free, itself = unnormalised(model, rows)
+    values, n, one = free - log_z.value, len(rows), np.ones(1)
     return RowResult(
         values, np.zeros(n), np.full(n, float(plan.chains)), np.arange(n), plan.chains, log_z.estimator, seed, n,
-        kind="exact" if log_z.exact else "bracket",
+        kind="lower_bound" if not itself else "exact" if log_z.exact else "bracket",
         info={"low": log_z.low * one, "high": log_z.high * one, "error": log_z.error * one,
               "note": np.asarray(log_z.note or "")},
     )  # fmt: skip
@@ -260,7 +297,7 @@ def certify_energy(result: RowResult, data: Dataset, split: str, **more: Any) ->
 
 def bracketed(record: Estimate, result: RowResult) -> Estimate:
     """Return `record` with the ends that log Z gives it; the error of log Z is shared by all rows."""
-    if result.kind == "exact":
+    if result.info["low"][0] == result.info["high"][0]:
         return record
     ends = {end: float(result.info[end][0]) for end in ("low", "high")}
     middle = sum(ends.values()) / 2
@@ -287,7 +324,7 @@ def validator(rows: int = 1000, seed: int = 0, temperatures: int = 500) -> Calla
             return certify(result, data, "valid", indices=np.arange(len(x)))
         annealing = Annealing(model, Plan(most=temperatures), seed)
         there, _ = annealing.forwards(temperatures)
-        values, n = unnormalised(annealing.model, x) - there["value"], len(x)
+        values, n = unnormalised(annealing.model, x)[0] - there["value"], len(x)
         result = RowResult(values, np.zeros(n), np.full(n, there["ess"]), np.arange(n), CHAINS,
                            f"ais-{CHAINS}x{temperatures}", seed, n, kind="estimate")  # fmt: skip
         return certify(result, data, "valid", indices=np.arange(n))

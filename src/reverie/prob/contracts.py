@@ -133,6 +133,24 @@ class Marginal(Protocol):
         ...
 
 
+@runtime_checkable
+class Bounded(Protocol):
+    """An energy whose posterior is approximated: a bound of a row's log p*, and the thing itself on small machines."""
+
+    def log_bound(self, x: Row) -> Float[Array, ""]:
+        r"""Return :math:`\mathbb E_q[-E(x, h)] + H(q) \le \log p^*(x)`."""
+        ...
+
+    def log_counted(self, x: Row) -> Float[Array, ""]:
+        r"""Return :math:`\log p^*(x)` by counting states."""
+        ...
+
+    @property
+    def countable_units(self) -> int:
+        """How many units `log_counted` counts the states of."""
+        ...
+
+
 class Explicit(eqx.Module):
     r"""A model whose :math:`\log p(x)` is a formula."""
 

@@ -84,6 +84,13 @@ class Boltzmann(Energy):
         """Return E of the layers of one colour given those of the other."""
         return {layer: self.units(layer).mean(self.field(layer, layers)) for layer in wanted}
 
+    def energy(self, layers: Layers) -> Float[Array, ""]:
+        """Return E of one state of all layers; the layers may also be means."""
+        stats = [self.units(layer).statistic(layers[layer]) for layer in range(self.depth + 1)]
+        own = sum(jnp.vdot(bias, stat) for bias, stat in zip(self.biases, stats, strict=True))
+        between = sum(stats[layer] @ weight @ stats[layer + 1] for layer, weight in enumerate(self.weights))
+        return -(own + between + self.visible.log_base(layers[0]))
+
     # The contract.
 
     def base_log_partition(self) -> Float[Array, ""]:
@@ -120,6 +127,13 @@ class Boltzmann(Energy):
 
     def mean(self, state: State, given: Given = None) -> Float[Array, " D"]:
         return self.visible.mean(self.field(0, self.layers(state)))
+
+    def sample(self, key: PRNGKeyArray, given: Given = None, sweeps: int = 1000) -> tuple[Float[Array, " D"], State]:
+        """Draw v and a state from a chain of so many sweeps that starts at the base law."""
+        first, move, last = jax.random.split(key, 3)
+        keys = jax.random.split(move, sweeps)
+        state = jax.lax.fori_loop(0, sweeps, lambda i, s: self.sweep(keys[i], s), self.draw_base(first))
+        return self.draw_visible(last, state), state
 
     def filters(self) -> Float[Array, "F D"]:
         """Return the weights of each unit of the first hidden layer."""

@@ -158,7 +158,7 @@ def negative(model: Boltzmann, key: PRNGKeyArray, states: State, sweeps: int) ->
 
 
 def gradients(
-    posterior: Callable[[Boltzmann, Float[Array, "B D"], PRNGKeyArray], tuple[Layers, State]],
+    posterior: Callable[[Any, Float[Array, "B D"], PRNGKeyArray], tuple[Layers, State]],
     *,
     chain: Chain,
     sweeps: int,
@@ -223,12 +223,12 @@ def _tempered(
 def _logged(model: Boltzmann, key: PRNGKeyArray, rows: Array, data: Layers, chains: Layers) -> dict[str, Array]:
     """Return what is shown of a step: none of it is the likelihood, and only validation chooses by one."""
     back = jax.vmap(lambda h: model.visible.mean(model.field(0, {1: h})))(data[1])
-    free = jax.vmap(lambda layers: -model.log_marginal(model.state(layers)))
+    energy = jax.vmap(model.energy)
     shown = {
         "reconstruction_error": ((rows - back) ** 2).sum(axis=1).mean(),
         "active": data[1].mean(),
-        # Its gradient at fixed states is the step's: large and growing, the chains have lost the model.
-        "loss": free(data).mean() - free(chains).mean(),
+        # Its gradient at fixed states is the step's; large and growing, the chains have lost the model.
+        "loss": energy(data).mean() - energy(chains).mean(),
     }
     if model.depth == 1 and isinstance(model.visible, Binary):
         shown["pseudo_likelihood"] = pseudo_likelihood(model, key, rows).mean()

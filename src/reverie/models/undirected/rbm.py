@@ -84,13 +84,6 @@ class RBM(Boltzmann):
         """Return E[v | h] at a draw of h given v."""
         return self.mean(self.draw_state(key, x))
 
-    def sample(self, key: PRNGKeyArray, given: Given = None, sweeps: int = 1000) -> tuple[Float[Array, " D"], State]:
-        """Draw v and a state from a chain of so many sweeps that starts at the base law."""
-        first, move, last = jax.random.split(key, 3)
-        keys = jax.random.split(move, sweeps)
-        state = jax.lax.fori_loop(0, sweeps, lambda i, s: self.sweep(keys[i], s), self.draw_base(first))
-        return self.draw_visible(last, state), state
-
 
 def posterior(model: Boltzmann, rows: Float[Array, "B D"], key: PRNGKeyArray) -> tuple[Layers, State]:
     """Return the rows with E[h | v], and draws of h given them."""

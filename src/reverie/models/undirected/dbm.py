@@ -1,0 +1,231 @@
+r"""Deep Boltzmann machine: several layers of binary features, each between its neighbours, learnt together.
+
+.. math:: -E(v, h^1, \dots, h^L) = b^\top v + v^\top W_1 h^1 + \sum_l c_l^\top h^l
+          + \sum_{l<L} {h^l}^\top W_{l+1} h^{l+1}
+
+The posterior has no closed form.  Mean field takes :math:`q(h \mid v) = \prod_l \prod_j \mathrm{Bern}(\mu^l_j)`, whose
+stationary point obeys
+
+.. math:: \mu^l = \sigma\big(\mu^{l-1} W_l + W_{l+1} \mu^{l+1} + c_l\big), \qquad \mu^0 = v,
+
+found by turning to the odd and the even layers in turn, which raises
+
+.. math:: \log p(v) \ge \mathbb E_q[-E(v, h)] + H(q) - \log Z
+
+at every turn.  Learning is stochastic approximation: the data's averages by mean field, the model's by persistent
+chains (Salakhutdinov & Hinton 2009).  Centring makes that work from random weights, without pretraining (Montavon &
+Müller 2012).
+
+The number that is reported is this bound, with log Z counted or bracketed; where the top layers are small enough to be
+counted, log p(v) itself.
+
+Traps: updating all layers at once may swing for ever; a bound with an annealed log Z is only as good as its bracket;
+with equal numbers of parameters a deep machine need not beat a shallow one.
+
+References: Salakhutdinov & Hinton, *Deep Boltzmann Machines*, 2009; Montavon & Müller, *Deep Boltzmann Machines and the
+Centering Trick*, 2012.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from reverie.errors import ReverieError
+from reverie.evaluate.claims import Claim, Paper
+from reverie.evaluate.energy import validator
+from reverie.models.undirected import _learning as learning
+from reverie.models.undirected._layered import Boltzmann, Layers, State, base_field, initial
+from reverie.nn.units import Binary
+from reverie.prob.contracts import Given
+from reverie.train.draws import minibatch
+from reverie.train.optimise import schedule as schedule_of
+from reverie.train.recipe import Brief, Player, Recipe
+
+PAPER = Paper(
+    title="Deep Boltzmann Machines",
+    authors="Ruslan Salakhutdinov and Geoffrey Hinton",
+    year=2009,
+    venue="AISTATS",
+    bibtex="""@inproceedings{salakhutdinov2009deep,
+  title = {Deep Boltzmann Machines},
+  author = {Salakhutdinov, Ruslan and Hinton, Geoffrey},
+  booktitle = {International Conference on Artificial Intelligence and Statistics},
+  year = {2009}
+}""",
+)
+
+PRESETS = {
+    "fast": {"epochs": 30},
+    "paper": {"hidden": (500, 1000), "sweeps": 5, "epochs": 500, "rate": 0.005},
+    "digits": {"hidden": (20, 10), "batch": 50, "epochs": 300, "rate": 0.1},
+}
+
+TINY = {"hidden": (10, 5), "batch": 50, "epochs": 40, "rate": 0.1}
+
+CLAIMS: tuple[Claim, ...] = ()
+
+
+class DBM(Boltzmann):
+    """Two or more hidden layers; see the module's page."""
+
+    @property
+    def hidden_even(self) -> range:
+        """Numbers of the hidden layers of the visible layer's colour."""
+        return range(2, self.depth + 1, 2)
+
+    def mean_field(self, x: Float[Array, " D"], iterations: int = 50, tolerance: float = 1e-6) -> Layers:
+        """Return the means of q for one row: at most so many rounds, fewer once no mean moves by more than `tolerance`.
+
+        A round turns to the odd layers and then to the even ones; x stands as layer 0.
+        """
+
+        def turn(layers: Layers) -> Layers:
+            layers = {**layers, **self.means(self.odd, layers)}
+            return {**layers, **self.means(self.hidden_even, layers)}
+
+        def more(at: tuple[Array, Array, Layers]) -> Array:
+            return (at[0] < iterations) & (at[1] > tolerance)
+
+        def body(at: tuple[Array, Array, Layers]) -> tuple[Array, Array, Layers]:
+            new = turn(at[2])
+            moved = jnp.stack([jnp.abs(new[n] - at[2][n]).max() for n in range(1, self.depth + 1)])
+            return at[0] + 1, moved.max(), new
+
+        first = (jnp.int32(0), jnp.asarray(jnp.inf, x.dtype), self.upwards(x))
+        return jax.lax.while_loop(more, body, first)[2]
+
+    def upwards(self, x: Float[Array, " D"]) -> Layers:
+        """Return a first guess: one pass up, inputs doubled for what is to come from above."""
+        layers = {0: x}
+        for layer in range(1, self.depth + 1):
+            sent = self.units(layer - 1).statistic(layers[layer - 1]) @ self.weights[layer - 1]
+            twice = 2.0 if layer < self.depth else 1.0
+            layers[layer] = jax.nn.sigmoid(twice * sent + self.biases[layer])
+        return layers
+
+    def log_bound(self, x: Float[Array, " D"]) -> Float[Array, ""]:
+        r"""Return :math:`\mathbb E_q[-E] + H(q)`, a lower bound of :math:`\log p^*(x)`."""
+        layers = self.mean_field(x)
+        uncertainty = jnp.stack([entropy(layers[n]) for n in range(1, self.depth + 1)])
+        return uncertainty.sum() - self.energy(layers)
+
+    def log_counted(self, x: Float[Array, " D"]) -> Float[Array, ""]:
+        r"""Return :math:`\log p^*(x)`, every state of the even hidden layers counted and the odd ones summed out."""
+        sizes = [self.biases[n].size for n in self.hidden_even]
+        ends = np.cumsum(sizes)[:-1]
+
+        def one(number: Array) -> Array:
+            bits = ((number >> jnp.arange(sum(sizes))) & 1).astype(x.dtype)
+            layers = {0: x, **dict(zip(self.hidden_even, jnp.split(bits, ends), strict=True))}
+            own = [jnp.vdot(self.biases[n], layers[n]) for n in self.hidden_even]
+            odd = [self.units(n).log_partition(self.field(n, layers)).sum() for n in self.odd]
+            return jnp.stack(own + odd).sum()
+
+        total = jax.nn.logsumexp(jax.vmap(one)(jnp.arange(1 << sum(sizes))))
+        return total + jnp.vdot(self.biases[0], self.visible.statistic(x)) + self.visible.log_base(x)
+
+    @property
+    def countable_units(self) -> int:
+        """How many units `log_counted` counts the states of."""
+        return sum(self.biases[n].size for n in self.hidden_even)
+
+    def encode(self, x: Float[Array, " D"], given: Given = None) -> Float[Array, " d"]:
+        """Return the means of all hidden layers, from the data upwards."""
+        layers = self.mean_field(x)
+        return jnp.concatenate([layers[n] for n in range(1, self.depth + 1)])
+
+    def reconstruct(self, key: PRNGKeyArray, x: Float[Array, " D"], given: Given = None) -> Float[Array, " D"]:
+        """Return E[v | h1] at a draw of the first layer's means."""
+        h = Binary().sample(key, self.field(1, self.mean_field(x)))
+        return self.visible.mean(self.field(0, {1: h}))
+
+
+def entropy(mean: Float[Array, " n"]) -> Float[Array, ""]:
+    """Return the entropy of independent bits with these means, in nats."""
+    return (jax.scipy.special.entr(mean) + jax.scipy.special.entr(1.0 - mean)).sum()
+
+
+def recipe(
+    brief: Brief,
+    *,
+    hidden: tuple[int, ...] = (100, 50),
+    chain: Literal["pcd", "pt"] = "pcd",
+    sweeps: int = 1,
+    chains: int = 100,
+    replicas: int = 10,
+    mean_field: int = 10,
+    centred: bool = True,
+    decay: float = 2e-4,
+    sparsity: float = 0.1,
+    sparsity_cost: float = 0.0,
+    batch: int = 100,
+    rate: float = 0.02,
+    schedule: Literal["constant", "linear", "cosine", "inverse"] = "linear",
+    momentum: float = 0.5,
+    select: Literal["best", "last", "average"] = "best",
+    valid_every: float | None = None,
+) -> tuple[DBM, Recipe]:
+    """Return an untrained machine and how to train all its layers together.
+
+    Args:
+        hidden: widths of the hidden layers, from the data upwards; two or more.
+        chain: where the model's averages come from: ``pcd`` goes on from step to step, ``pt`` swaps among replicas.
+        sweeps: Gibbs sweeps a step (k).
+        chains: persistent chains.
+        replicas: temperatures of ``pt``, the model's among them.
+        mean_field: rounds of mean field a step, at most.
+        centred: centre the gradient, without which large machines do not learn from random weights.
+        decay: of the weights, not the biases.
+        sparsity: mean activity of hidden units aimed at.
+        sparsity_cost: how much that counts.
+        batch: rows per step.
+        rate: learning rate.
+        schedule: how it falls over the planned epochs.
+        momentum: of the steps.
+        select: which weights count: best on validation, last, or an exponential average.
+        valid_every: epochs between validations (default: a tenth of the plan).
+    """
+    data = brief.data
+    _check(brief, hidden, sweeps=sweeps, chains=chains, batch=batch, mean_field=mean_field, replicas=replicas)
+    weights_key, chains_key = jax.random.split(brief.key)
+    base = base_field("binary", data.mean, data.size("train"))
+    model = DBM(**initial(weights_key, (data.width, *hidden), base, Binary(), 0.01))
+    states, swaps = learning.starting_chains(model, chains_key, chain, chains, replicas)
+    offsets = (jnp.asarray(data.mean, jnp.float32), *(jnp.full(n, 0.5) for n in hidden))
+
+    def posterior(model: DBM, rows: Float[Array, "B D"], key: PRNGKeyArray) -> tuple[Layers, State]:
+        # To a tolerance that the gradient cannot see, so that easy batches stop early.
+        layers = jax.vmap(lambda x: model.mean_field(x, mean_field, 1e-3))(rows)
+        return layers, model.state(layers)
+
+    found = learning.gradients(
+        posterior, chain=chain, sweeps=sweeps, centred=centred, betas=np.linspace(0.0, 1.0, replicas), decay=decay,
+        sparsity=sparsity, sparsity_cost=sparsity_cost,
+    )  # fmt: skip
+    rates = schedule_of(schedule, rate, brief.steps(batch))
+    return model, Recipe(
+        draw=minibatch(data, batch),
+        players=(Player(learning.steepest(rates, momentum), gradients=found),),
+        batch=batch,
+        carry=learning.Carry(states, offsets, swaps),
+        select=select,
+        validate=validator(),
+        valid_every=valid_every or max(1.0, round(brief.epochs / 10)),
+    )
+
+
+def _check(brief: Brief, hidden: tuple[int, ...], **numbers: int) -> None:
+    data = brief.data
+    if data.likelihood != "bernoulli":
+        raise ReverieError(f"likelihood: a dbm needs binary data, not {data.likelihood}; give --likelihood bernoulli")
+    if data.missing:
+        raise ReverieError(f"{data.name}: a dbm takes no missing cells; fill them in, or train a vae without them")
+    if len(hidden) < 2:
+        raise ReverieError(f"hidden: {len(hidden)} layer is an rbm's; give two or more, such as 500,1000")
+    for name, value in (*numbers.items(), *(("hidden", n) for n in hidden)):
+        learning.require(name, value, 2 if name == "replicas" else 1)
