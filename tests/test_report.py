@@ -9,19 +9,21 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgba
 from sklearn.datasets import load_digits
 
 from reverie.errors import ReverieError
 from reverie.estimate import Estimate, paired_difference
-from reverie.report import figures, microscope, page, sections, sections_memory, tables, tiles
+from reverie.report import figures, microscope, page, sections, sections_memory, strips, tables, tiles
 from reverie.report.reading import RunView
 from reverie.report.sections_about import command, spelled
-from reverie.report.style import inline_svg
+from reverie.report.style import RUNS, inline_svg
 
 SECTIONS = ["numbers", "diagnoses", "curves", "samples", "reconstructions", "imputation", "units", "codes", "memory",
             "settings", "data", "provenance"]  # fmt: skip
@@ -425,6 +427,39 @@ def test_whom_a_difference_favours_is_never_guessed(tmp_path: Path) -> None:
         assert ("is better" in words.split("verdict")[1].split("Above")[0]) == (verdict is not None)
 
 
+def test_a_comparison_tells_what_was_noted_of_a_difference(tmp_path: Path) -> None:
+    folders = [scored(tmp_path / "a", "mem-vae", 1), scored(tmp_path / "b", "vae", 2)]
+    note = "the gap is under 0.3 nats and these are bounds"
+    inner = {"difference": 0.2, "standard_error": 0.01, "low": 0.1, "high": 0.3, "level": 0.95, "notes": [note]}
+    words = Page(page.write_comparison(folders, {"a - b": inner}, tmp_path / "c.html")).words
+    assert "a is better (see the note)" in words
+    assert f"a − b: {note}" in words
+
+
+def test_a_comparison_names_the_runs_without_pictures(tmp_path: Path, compared: Page) -> None:
+    folders = [scored(tmp_path / name, "vae", i) for i, name in enumerate(("a", "b c"))]
+    x, _ = digits()
+    save(folders[0], "samples", means=x[:9], samples=x[:9])
+    save(folders[0], "reconstructions", inputs=x[:9], outputs=x[:9])
+    words = Page(page.write_comparison(folders, {}, tmp_path / "c.html")).words
+    assert words.count(f"b c has no pictures yet: `reverie report '{folders[1]}'` makes them") == 2
+    assert "encoded and decoded again by a." in words and "a has no pictures" not in words
+    assert "no pictures" not in compared.words and "decoded again by each run." in compared.words
+
+
+def test_epochs_are_among_the_settings_that_differ(tmp_path: Path) -> None:
+    folders = [scored(tmp_path / name, "vae", 1) for name in ("a", "b")]
+    assert (
+        "Every setting, the seed and the epochs are the same."
+        in Page(page.write_comparison(folders, {}, tmp_path / "c.html")).words
+    )
+    write_json(folders[1] / "run.json", json.loads((folders[1] / "run.json").read_text()) | {"plan": {"epochs": 9}})
+    for folder, done in zip(folders, (4, 7), strict=True):
+        (folder / "metrics.jsonl").write_text(json.dumps({"step": 10, "epoch": done, "loss": 1.0}) + "\n")
+    words = Page(page.write_comparison(folders, {}, tmp_path / "c.html")).words
+    assert "epochs planned 300 9" in words and "epochs done 4 7" in words
+
+
 def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
     folders = [scored(tmp_path / place / "run", seed=i) for i, place in enumerate("ab")]
     words = Page(page.write_comparison(folders, {}, tmp_path / "c.html")).words
@@ -473,6 +508,110 @@ def test_top_slots_are_the_greatest_in_order() -> None:
     assert microscope.top_slots(preference, 2) == [[(1, 0.6), (2, 0.3)], [(0, 0.5), (2, 0.5)]]
 
 
+def test_slots_that_look_the_same_are_said_to(tmp_path: Path, report: Page) -> None:
+    same, hint = "all but the same", "train with --preset slots"
+    assert same not in report.words and 'class="thumb"' in report.source
+    write_record(tmp_path, "mem-vae", 0)
+    arrays = {"layers": np.array(["1"]), "preference_1": np.eye(10, 12), "images_1": np.full((12, 64), 0.5)}
+    arrays["images_1"][3, 7] = 0.54
+    save(tmp_path, "memory", **arrays)
+    softmax = Page(page.write(tmp_path))
+    assert same in softmax.words and 'class="thumb"' not in softmax.source
+    assert "differ by 0.04 at most" in softmax.words and hint not in softmax.words
+    told = json.loads((tmp_path / "run.json").read_text())
+    told["settings"]["attention"] = "sigmoid"
+    write_json(tmp_path / "run.json", told)
+    assert hint in Page(page.write(tmp_path)).words
+    arrays["images_1"][3, 7] = 0.56
+    save(tmp_path, "memory", **arrays)
+    assert same not in Page(page.write(tmp_path)).words
+
+
+def test_what_is_of_simulated_rows_is_called_so(tmp_path: Path) -> None:
+    folder = scored(tmp_path)
+    bracket = Estimate(-9.9, 0.2, 0.0, 100, "bracket", "ais-16x1000", low=-10.0, high=-9.8)
+    gap = Estimate(0.2, 0.01, 0.0, 100, "upper_bound", "ais-16x1000")
+    write_json(folder / "evaluation.json", {"test/ais-16x1000": {"bracket": bracket.to_json(), "gap": gap.to_json()}})
+    words = Page(page.write(folder)).words
+    label = "on rows simulated from the model"
+    assert f"log-likelihood, {label} simulated ais-16x1000" in words, "in the table"
+    assert f"what annealing misses, {label} simulated ais-16x1000" in words
+    assert words.count(f"log-likelihood, {label}") == 2, "in the table and on the card"
+    assert f"{label}, test" not in words
+
+
+@pytest.mark.parametrize(("first", "cut"), [(-40.0, True), (-12.0, False)])
+def test_epochs_are_said_to_be_cut_off_only_where_they_are(tmp_path: Path, first: float, cut: bool) -> None:
+    write_record(tmp_path, "vae", 0)
+    values = [first, *np.linspace(-12, -10, 99)]
+    lines = [{"step": i, "epoch": float(i), "elbo": value} for i, value in enumerate(values, 1)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = sections.curve(RunView.read(tmp_path))
+    assert found is not None
+    bottom = figures.learning_curves([found]).axes[0].get_ylim()[0]
+    assert (min(values) < bottom) == cut
+    assert ("are cut off" in Page(page.write(tmp_path)).words) == cut
+
+
+def test_the_words_of_a_figure_stand_clear_of_its_lines() -> None:
+    for drawing in (microscope.entropy_histogram(np.full(50, 2.16), 9), figures.activity_histogram({"1": np.ones(9)})):
+        drawing.draw_without_rendering()
+        (axes,) = drawing.axes
+        legend = axes.get_legend()
+        assert legend is not None and not axes.texts
+        assert legend.get_window_extent().y0 >= axes.get_window_extent().y1
+    errors = {"a": np.full(9, 0.5), "b": np.full(9, 0.5001), "c": np.full(9, 0.499)}
+    drawing = figures.imputation_errors(errors)
+    drawing.draw_without_rendering()
+    boxes = sorted((text.get_window_extent() for text in drawing.axes[0].texts), key=lambda box: box.y0)
+    assert len(boxes) == 3
+    assert all(above.y0 >= below.y1 - 1 for below, above in pairwise(boxes))
+
+
+def test_the_classes_of_the_slot_map_are_named() -> None:
+    assert microscope.preference_map(np.eye(3), ["a", "b", "c"]).axes[0].get_ylabel() == "class"
+
+
+def of_law(tmp_path: Path, likelihood: str, shape: list[int]) -> RunView:
+    write_record(tmp_path, "vae", 0)
+    told = json.loads((tmp_path / "run.json").read_text())
+    told["data"] |= {"likelihood": likelihood, "shape": shape, "columns": None}
+    write_json(tmp_path / "run.json", told)
+    return RunView.read(tmp_path)
+
+
+def test_real_columns_have_a_scale_of_their_own_shared_by_what_stands_together(tmp_path: Path) -> None:
+    rows = np.array([[-3.0, 10.0, 1.0], [-1.0, np.nan, 1.0]])
+    scale = strips.scale_of(of_law(tmp_path, "gaussian", [3]), rows, np.array([[1.0, 30.0, 1.0]]))
+    np.testing.assert_allclose(scale(rows), [[0, 0, 0], [0.5, np.nan, 0]])
+    assert "scale of its own" in scale.words
+    binary = strips.scale_of(of_law(tmp_path, "bernoulli", [3]), np.ones((2, 3)))
+    np.testing.assert_array_equal(binary(np.ones((2, 3))), np.ones((2, 3)))
+
+
+def test_a_missing_cell_of_a_table_is_amber_and_in_the_key(tmp_path: Path) -> None:
+    run, rows = of_law(tmp_path, "gaussian", [3]), np.array([[-3.0, 10.0, 1.0], [-1.0, 2.0, 5.0]])
+    for missing in (False, True):
+        rows[1, 1] = np.nan if missing else 0.0
+        (axes,) = strips.strips(rows, strips.scale_of(run, rows)).axes
+        words = [text.get_text() for text in axes.get_legend().get_texts()]  # type: ignore[union-attr]
+        assert words == ["lowest of its column", "highest", *(["missing"] if missing else [])]
+        amber = [patch for patch in axes.patches if patch.get_facecolor() == to_rgba(RUNS[4])]
+        assert len(amber) == missing
+
+
+@pytest.mark.parametrize(
+    ("likelihood", "shape", "unit"),
+    [("gaussian", [64], "units of the column's variance"),
+     ("gaussian", [8, 8], "units of the training pixels' variance"),
+     ("bernoulli", [8, 8], "the cells being in [0, 1]"), ("categorical", [8, 8], "in squared levels")],
+)  # fmt: skip
+def test_the_unit_of_the_squared_error_is_named(tmp_path: Path, likelihood: str, shape: list[int], unit: str) -> None:
+    of_law(tmp_path, likelihood, shape)
+    save(tmp_path, "imputation-half", errors=np.ones(3))
+    assert unit in Page(page.write(tmp_path)).words
+
+
 def test_a_drawing_is_safe_in_a_page() -> None:
     drawing = figures.imputation_errors({"<b>": np.ones(3)})
     text = inline_svg(drawing, 'a "quoted" <tag>')
@@ -507,6 +646,12 @@ def test_a_grid_holds_every_pixel(tmp_path: Path) -> None:
 def test_a_grid_takes_any_units(tmp_path: Path, images: np.ndarray, brightest: int) -> None:
     pixels = read_png(tiles.save_grid(images, tmp_path / "x.png"))
     assert pixels[0, -1].max() == brightest
+
+
+def test_a_grid_keeps_to_the_limits_it_is_given(tmp_path: Path) -> None:
+    images = np.array([[[-9.0, 0.0]], [[5.0, 99.0]]])
+    pixels = read_png(tiles.save_grid(images, tmp_path / "x.png", columns=1, limits=(0.0, 10.0)))
+    assert pixels[[0, 0, -1, -1], [0, -1, 0, -1]].tolist() == [0, 0, 128, 255]
 
 
 def test_a_missing_cell_is_amber() -> None:

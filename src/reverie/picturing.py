@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from reverie import asking
+from reverie.errors import ReverieError
 from reverie.evaluate import impute as imputing
 from reverie.evaluate import microscope, tasks
 from reverie.evaluate.baseline import independent_baseline
@@ -16,6 +17,7 @@ from reverie.evaluate.diagnose import diagnose, gather
 from reverie.files import to_json, write_atomic
 from reverie.prob.contracts import Energy, Filters
 from reverie.progress import Progress, Quiet
+from reverie.train import checkpoint
 from reverie.trained import Trained
 
 #: Rows of the pictures, of the codes and units, and of the knock-out.
@@ -35,7 +37,7 @@ def report(run: Trained, *, seed: int = 0, progress: Progress | None = None) -> 
     if not any(key.startswith("test/") for key in run.folder.evaluations()):
         asking.evaluate(run, progress=progress)
     steps: list[Callable[..., Any]] = [samples, reconstructions, imputation, units, codes]
-    if "memory" in able(run):
+    if "memory" in able(run) and not _looked(run, seed, _KNOCKED):
         steps.append(memory)
     if isinstance(run.model, Filters):
         steps.append(filters)
@@ -72,8 +74,21 @@ def display(run: Trained, rows: np.ndarray) -> np.ndarray:
         return rows / max(data.levels - 1, 1)
     if len(data.shape) < 2:
         return rows
-    low, high = run.__dict__.setdefault("_range", _range(run))
+    low, high = _range(run)
     return np.clip((data.restore(rows) - low) / (high - low), 0.0, 1.0)
+
+
+def limits(run: Trained) -> tuple[float, float] | None:
+    """Return which values of real-valued images are black and white, in the file's units, as the report has them.
+
+    None for other rows, and where the training data are gone: pictures then go from their least to their greatest.
+    """
+    if run.facts.likelihood != "gaussian" or len(run.facts.shape) < 2:
+        return None
+    try:
+        return _range(run)
+    except ReverieError:
+        return None
 
 
 def _range(run: Trained) -> tuple[float, float]:
@@ -174,5 +189,21 @@ def memory(run: Trained, *, seed: int = 0, rows: int = _KNOCKED, progress: Progr
     with (progress or Quiet()).task(f"memory of {run.path.name}", total) as task:
         found = microscope.look(model, run.data, rows=rows, seed=seed, progress=task.update)
     shown_images = {name: display(run, a) if name.startswith("images_") else a for name, a in found.items()}
-    run.folder.save_arrays("memory", **shown_images)
+    run.folder.save_arrays("memory", **shown_images, made=_made(run, seed, rows))
     return shown_images
+
+
+def _made(run: Trained, seed: int, rows: int) -> np.ndarray:
+    """Return what a look into the memory was made from: the weights, by their hash, the seed and the rows."""
+    return np.asarray([str((checkpoint.peek(run.path) or {}).get("sha256")), str(seed), str(rows)])
+
+
+def _looked(run: Trained, seed: int, rows: int) -> bool:
+    """Say whether the folder holds the same look into the memory, of the weights that are there now."""
+    if "memory" not in run.folder.array_names():
+        return False
+    try:
+        found = run.folder.load_arrays("memory").get("made", np.zeros(0))
+    except ReverieError:
+        return False  # damaged: it is made anew
+    return bool(np.array_equal(found, _made(run, seed, rows)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ from markupsafe import Markup
 
 from reverie.errors import ReverieError
 from reverie.report import blocks, figures
-from reverie.report.blocks import Section
+from reverie.report.blocks import Block, Section
 from reverie.report.reading import Number, RunView
-from reverie.report.sections import curve, number_card, rows_block
-from reverie.report.sections_about import command, flat, spelled, took
+from reverie.report.sections import curve, epochs_done, number_card, rows_block
+from reverie.report.sections_about import command, flat, planned, spelled, took
 from reverie.report.sections_memory import memory, prefixed
+from reverie.report.sections_missing import error_unit
 
 _WANTED = ("difference", "standard_error", "low", "high")
 
@@ -83,10 +85,18 @@ def _differences(runs: Sequence[RunView], differences: Mapping[str, Any]) -> Sec
         lines = [_line(name, value, _couple(name, runs)) for name, value in pairs]
         head = ["difference", "mean", "standard error", "interval", "verdict"]
         section.add(blocks.table(head, lines, numeric=(1, 2, 3)))
+        section.add(_doubts(pairs))
         section.add(blocks.figure(figures.intervals(labels, *columns), f"Intervals of paired differences: {alt}"))
     for drawings in drawn:
         section.add(*drawings)
     return section
+
+
+def _doubts(pairs: Sequence[tuple[str, Mapping[str, Any]]]) -> Block | None:
+    """Return what was noted of the differences, such as that a gap may be the bounds' and not the models'."""
+    notes = [("warning", f"{name.replace(' - ', ' − ')}: {note}") for name, value in pairs
+             for note in value.get("notes") or ()]  # fmt: skip
+    return Block("notes", notes) if notes else None
 
 
 def pairs_of(differences: Any, runs: Sequence[RunView], name: str = "difference") -> Iterator[tuple[str, Mapping]]:
@@ -126,6 +136,7 @@ def _line(name: str, value: Mapping[str, Any], couple: tuple[RunView, RunView] |
     # Which run a difference speaks for is never guessed: without two known names there is no verdict.
     better = None if couple is None else couple[0] if value["low"] > 0 else couple[1] if value["high"] < 0 else None
     verdict = f"{better.name} is better" if better else "no difference shown" if couple else "–"
+    verdict += " (see the note)" if value.get("notes") else ""
     interval = Markup("{} [{}, {}]").format(
         level, blocks.data(value["low"], digits), blocks.data(value["high"], digits)
     )
@@ -187,17 +198,29 @@ def _curves(runs: Sequence[RunView]) -> Section | None:
     return section
 
 
-def _samples(runs: Sequence[RunView]) -> Section | None:
+def _samples(runs: Sequence[RunView]) -> Section:
     section = Section("samples", "Samples", "Means of p(x | h) for codes drawn from each model's prior.")
-    shown = []
-    for run in runs:
-        means = run.pictures("samples", "means")
-        means = run.pictures("samples", "samples") if means is None else means
-        if means is not None:
-            shown.append(rows_block(run, means, f"{len(means)} samples of {run.name}", f"{run.name}"))
+    kept = [(run, run.pictures("samples", "means")) for run in runs]
+    found = [(run, run.pictures("samples", "samples") if means is None else means) for run, means in kept]
+    held = [(run, means) for run, means in found if means is not None]
+    shown = [
+        rows_block(run, means, f"{len(means)} samples of {run.name}", f"{run.name}.", beside=[m for _, m in held])
+        for run, means in held
+    ]
     for start in range(0, len(shown), 2):
         section.add(*shown[start : start + 2])
-    return section if section.rows else None
+    section.add(_without([run for run, means in found if means is None]))
+    return section
+
+
+def _without(runs: Sequence[RunView]) -> Block | None:
+    """Return whose pictures are not here, and what makes them."""
+    notes = [
+        ("plain", f"{run.name} has no pictures yet: `reverie report {shlex.quote(str(run.path))}` makes them; then "
+                  "compare again.")
+        for run in runs
+    ]  # fmt: skip
+    return Block("notes", notes) if notes else None
 
 
 def _reconstructions(runs: Sequence[RunView]) -> Section | None:
@@ -208,11 +231,14 @@ def _reconstructions(runs: Sequence[RunView]) -> Section | None:
     held = [(run, x, y) for run, x, y in pairs if x is not None and y is not None]
     if not held or len(held[0][0].shape) == 1 or not all(np.array_equal(x, held[0][1]) for _, x, _ in held):
         return None
-    section = Section("reconstructions", "Reconstructions", "The same rows, encoded and decoded again by each.")
+    bare = [run for run, x, y in pairs if x is None or y is None]
+    by = ", ".join(run.name for run, _, _ in held) if bare else "each run"
+    section = Section("reconstructions", "Reconstructions", f"The same rows, encoded and decoded again by {by}.")
     for part in (slice(0, 8), slice(8, 16)):
         if len(held[0][1][part]):
             stages = [("input", held[0][1][part]), *((run.name, y[part]) for run, _, y in held)]
             section.add(blocks.film(stages, "Reconstructions"))
+    section.add(_without(bare))
     return section
 
 
@@ -224,28 +250,34 @@ def _imputation(runs: Sequence[RunView]) -> Section | None:
             errors = run.arrays(name).get("errors", np.zeros(0))
             if errors.size:
                 found.setdefault(name.removeprefix("imputation-"), {})[run.name] = errors
+    unit, words = error_unit(runs[0])
     drawn = [
-        blocks.figure(figures.imputation_errors(errors), f"Error on missing cells, {rule}", rule)
+        blocks.figure(figures.imputation_errors(errors, unit), f"Error on missing cells, {rule}", f"{rule}.")
         for rule, errors in found.items() if len(errors) > 1
     ]  # fmt: skip
-    section = Section(
-        "imputation", "Missing values", "Mean squared error on hidden cells, by iteration; lower is better."
-    )
+    lead = f"Mean squared error on hidden cells, by iteration, {words}; lower is better."
+    section = Section("imputation", "Missing values", lead)
     for start in range(0, len(drawn), 2):
         section.add(*drawn[start : start + 2])
     return section if drawn else None
 
 
 def _settings(runs: Sequence[RunView]) -> Section:
-    every = [dict(flat(run.record.get("settings") or {})) | {"seed": run.record.get("seed")} for run in runs]
+    every = [dict(flat(run.record.get("settings") or {})) | _length(run) for run in runs]
     names = sorted({name for settings in every for name in settings})
     cells = {name: [spelled(s[name]) if s.get(name) is not None else "–" for s in every] for name in names}
     differing = [[Markup("<code>{}</code>").format(name), *cells[name]] for name in names if len(set(cells[name])) > 1]
     section = Section(
-        "settings", "Settings that differ", "" if differing else "Every setting and the seed are the same."
+        "settings", "Settings that differ", "" if differing else "Every setting, the seed and the epochs are the same."
     )
     section.add(blocks.table(["setting", *(run.name for run in runs)], differing) if differing else None)
     return section
+
+
+def _length(run: RunView) -> dict[str, Any]:
+    """Return the run's seed, and its epochs planned and done, which differ where one was stopped."""
+    found = {"epochs planned": planned(run), "epochs done": epochs_done(run)}
+    return {"seed": run.record.get("seed")} | {k: None if v is None else f"{v:.4g}" for k, v in found.items()}
 
 
 def _again(runs: Sequence[RunView]) -> Section:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,10 +44,15 @@ class Curve:
         return int(np.nanargmax(self.valid)) if np.isfinite(self.valid).any() else None
 
 
-def beside_line(axes: Axes, x: float, text: str, *, left: bool = False, line: int = 0) -> None:
-    """Write beside the top of a vertical line at `x`, `line` lines of text further down."""
-    axes.annotate(text, (x, 1.0), xycoords=("data", "axes fraction"), xytext=(-4 if left else 4, -1 - 12 * line),
+def beside_line(axes: Axes, x: float, text: str, *, left: bool = False) -> None:
+    """Write beside the top of a vertical line at `x`."""
+    axes.annotate(text, (x, 1.0), xycoords=("data", "axes fraction"), xytext=(-4 if left else 4, -1),
                   textcoords="offset points", ha="right" if left else "left", va="top")  # fmt: skip
+
+
+def legend_above(axes: Axes, columns: int = 2) -> None:
+    """Set the legend above the axes, where nothing drawn can run through it."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.2)
 
 
 @drawn
@@ -81,6 +87,12 @@ def _mark_best(axes: Axes, curve: Curve, colour: str, *, named: bool) -> None:
                   ha="right" if late else "left")  # fmt: skip
 
 
+def cut_off(curves: Sequence[Curve]) -> bool:
+    """Say whether `learning_curves` leaves out values that lie below its axis."""
+    low, _ = _worth_seeing(curves)
+    return any(bool((values[np.isfinite(values)] < low).any()) for c in curves for values in (c.values, c.valid))
+
+
 def _worth_seeing(curves: Sequence[Curve]) -> tuple[float, float]:
     """Return limits that show where the runs end rather than where they began, far below."""
     late, top = [], []
@@ -108,6 +120,7 @@ def row_histogram(values: Float[np.ndarray, " n"], unit: str = "nats") -> Figure
     beside_line(axes, values.mean(), f"mean {signed(values.mean())}")
     axes.set_xlabel(f"log-likelihood of a row, {unit}")
     axes.set_ylabel("rows")
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.15)
     return figure
 
 
@@ -121,12 +134,10 @@ def activity_histogram(activity: Mapping[str, Float[np.ndarray, " d"]]) -> Figur
     active = {name: int((activity[name] > ACTIVE).sum()) for name in logs}
     labels = [f"layer {name}: {active[name]} of {v.size} active" for name, v in logs.items()]
     axes.hist(list(logs.values()), bins=bins, stacked=True, color=[RUNS[i % 6] for i in range(len(logs))], label=labels)
-    axes.axvline(np.log10(ACTIVE), color=INK, linestyle=(0, (4, 2)), linewidth=1.2)
-    beside_line(axes, float(np.log10(ACTIVE)), "threshold 0.01", left=True)
+    axes.axvline(np.log10(ACTIVE), color=INK, linestyle=(0, (4, 2)), linewidth=1.2, label="threshold 0.01")
     axes.set_xlabel("log10 of the variance of the unit's posterior mean")
     axes.set_ylabel("units")
-    axes.set_ylim(0, axes.get_ylim()[1] * 1.25)
-    axes.legend(loc="upper left", bbox_to_anchor=(0, 0.93))
+    legend_above(axes)
     return figure
 
 
@@ -172,62 +183,31 @@ def code_scatter(
 
 
 @drawn
-def imputation_errors(errors: Mapping[str, Float[np.ndarray, " t"]]) -> Figure:
+def imputation_errors(errors: Mapping[str, Float[np.ndarray, " t"]], unit: str = "") -> Figure:
     """Draw the mean squared error on missing cells over iterations, a line for each rule of what is missing."""
     figure, axes = blank(480, 230)
     for i, (name, values) in enumerate(errors.items()):
         iterations = np.arange(1, len(values) + 1)
         axes.plot(iterations, values, color=RUNS[i % 6], linestyle=DASHES[i % len(DASHES)], label=name)
-        axes.annotate(f"{values[-1]:.4f}", (iterations[-1], values[-1]), xytext=(5, 0), textcoords="offset points",
-                      color=RUNS[i % 6], va="bottom")  # fmt: skip
     axes.set_xlabel("iteration")
-    axes.set_ylabel("mean squared error on missing cells")
+    axes.set_ylabel("mean squared error" + (f", {unit}" if unit else ""))
     axes.set_ylim(bottom=0)
     axes.margins(x=0.02)
     axes.set_xlim(right=axes.get_xlim()[1] * 1.12)
-    # Above the axes, where no curve can run through it.
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2)
+    legend_above(axes, 3)
+    _ends(figure, axes, list(errors.values()))
     return figure
 
 
-@drawn
-def strips(rows: Float[np.ndarray, "n D"], columns: Sequence[str] | None = None, groups: Sequence[str] = ()) -> Figure:
-    """Draw rows of a table as strips of heat, values in [0, 1] from pale to full; missing cells are left open.
-
-    `groups` names that many parts of the rows, of one length each, one under the other.
-    """
-    n, width = rows.shape
-    named = columns is not None and len(columns) == width <= 40
-    figure, axes = blank(400, min(420, 16 * n + (95 if named else 30)))
-    cells = np.clip(np.nan_to_num(rows), 0, 1)
-    for level in np.unique(np.rint(cells * 12)):
-        # One path for all cells of a level keeps a drawing of thousands of cells small, and its colours CSS's.
-        i, j = np.nonzero((np.rint(cells * 12) == level) & np.isfinite(rows))
-        _squares(axes, i, j, alpha=0.04 + 0.96 * float(level) / 12)
-    axes.set(xlim=(-0.5, width - 0.5), ylim=(n - 0.5, -0.5))
-    axes.grid(False)
-    size = n // max(1, len(groups))
-    axes.set_yticks([size * (place + 0.5) - 0.5 for place in range(len(groups))], groups)
-    for place in range(1, len(groups)):
-        axes.axhline(size * place - 0.5, color=INK, linewidth=0.8)
-    if named and columns is not None:
-        axes.set_xticks(range(width), columns, rotation=90 if width > 8 else 0)
-    else:
-        axes.set_xlabel("column")
-    return figure
-
-
-def _squares(axes: Axes, i: np.ndarray, j: np.ndarray, alpha: float) -> None:
-    from matplotlib.patches import PathPatch
-    from matplotlib.path import Path
-
-    if not i.size:
-        return
-    half_x, half_y = 0.5, 0.42
-    corners = np.array([(-half_x, -half_y), (half_x, -half_y), (half_x, half_y), (-half_x, half_y), (0, 0)])
-    vertices = (np.stack([j, i], axis=1)[:, None, :] + corners).reshape(-1, 2)
-    codes = np.tile([Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY], i.size)
-    axes.add_patch(PathPatch(Path(vertices, codes), facecolor=ACCENT, edgecolor="none", alpha=alpha))
+def _ends(figure: Figure, axes: Axes, curves: Sequence[np.ndarray]) -> None:
+    """Write each curve's last value to its right, moved apart where two would be written over one another."""
+    figure.draw_without_rendering()
+    places = [float(axes.transData.transform((0.0, values[-1]))[1]) for values in curves]
+    last = -math.inf
+    for i in np.argsort(places).tolist():
+        last = max(places[i], last + 11)
+        axes.annotate(f"{curves[i][-1]:.4f}", (len(curves[i]), curves[i][-1]), xytext=(5, last - places[i]),
+                      textcoords="offset points", color=RUNS[i % 6], va="center")  # fmt: skip
 
 
 @drawn

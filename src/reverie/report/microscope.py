@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from reverie.report.figures import beside_line
+from reverie.report.figures import legend_above
 from reverie.report.style import ACCENT, INK, RULE, SECOND, SOFT, blank, drawn
 
 #: More slots than this cannot be read as bars; those that matter most are shown.
@@ -40,7 +40,8 @@ def preference_map(preference: Float[np.ndarray, "classes slots"], class_names: 
         # Opacity rather than a colour map, so that the drawing reads on a light page and on a dark one.
         chosen = np.rint(levels.ravel() * 20) == level
         axes.add_collection(PolyCollection(cells[chosen], facecolors=ACCENT, alpha=0.03 + 0.97 * float(level) / 20))
-    axes.set(xlim=(-0.5, slots - 0.5), ylim=(classes - 0.5, -0.5), xlabel=f"slot (full colour: {most:.2f})")
+    axes.set(xlim=(-0.5, slots - 0.5), ylim=(classes - 0.5, -0.5), ylabel="class")
+    axes.set_xlabel(f"slot (full colour: {most:.2f})")
     names = [class_names[c] if c < len(class_names) else str(c) for c in range(classes)]
     axes.set_yticks(range(classes), names)
     axes.set_xticks(range(0, slots, max(1, -(-slots // 24))))
@@ -110,14 +111,11 @@ def entropy_histogram(entropy: Float[np.ndarray, " n"], slots: int) -> Figure:
     figure, axes = blank()
     most = np.log(slots)
     axes.hist(entropy, bins=np.linspace(0, max(most, float(entropy.max())), 31).tolist(), color=ACCENT, alpha=0.8)
-    axes.axvline(most, color=INK, linewidth=1.2, linestyle=(0, (4, 2)))
-    beside_line(axes, float(most), "all slots alike", left=True)
-    axes.axvline(entropy.mean(), color=SECOND, linewidth=2)
-    high = bool(entropy.mean() > 0.5 * most)
-    beside_line(axes, float(entropy.mean()), f"mean {entropy.mean():.2f}", left=high, line=int(high))
+    axes.axvline(most, color=INK, linewidth=1.2, linestyle=(0, (4, 2)), label=f"all slots alike, {most:.2f}")
+    axes.axvline(entropy.mean(), color=SECOND, linewidth=2, label=f"mean {entropy.mean():.2f}")
     axes.set_xlabel("entropy of attention, nats")
     axes.set_ylabel("rows")
-    axes.set_ylim(0, axes.get_ylim()[1] * 1.15)
+    legend_above(axes)
     return figure
 
 

@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from reverie.report import blocks, figures
+from reverie.report import blocks, figures, strips
 from reverie.report.blocks import Block, Section
 from reverie.report.reading import Number, RunView
+from reverie.report.sections_missing import imputation
 
 _LEVELS = {"ok": "ok", "warning": "warning", "problem": "problem"}
-#: Iterations of an imputation that a page shows.
-_FRAMES = (1, 5, 20)
-_SHOWN = {"samples": 64, "pairs": 32, "imputed": 8, "strips": 16}
+#: What annealing tells of rows that it drew itself (`evaluate.annealed.simulated_gap`): no numbers of the data.
+SIMULATED: Mapping[str, str] = {"bracket": "log-likelihood", "gap": "what annealing misses"}
+_SHOWN = {"samples": 64, "pairs": 32, "strips": 16}
 
 
 def number_card(number: Number) -> Block:
@@ -24,7 +25,7 @@ def number_card(number: Number) -> Block:
     rows = f"{record.n:,}" + (f" of {record.rows_of:,}" if record.rows_of else "")
     certificate = [
         ("estimator", record.estimator),
-        ("split", number.split),
+        ("split", _split(number)),
         ("rows", rows),
         ("standard error", blocks.data(record.standard_error, 4)),
         ("Monte Carlo error", blocks.data(record.monte_carlo_error, 4)),
@@ -35,7 +36,7 @@ def number_card(number: Number) -> Block:
         ("note", record.note),
     ]
     body = {
-        "name": f"{metric_name(number.metric)}, {number.split}",
+        "name": metric_name(number.metric) + ("" if number.metric in SIMULATED else f", {number.split}"),
         "record": record,
         "cell": blocks.estimate_cell(record),
         "kind": record.kind.replace("_", " "),
@@ -46,7 +47,13 @@ def number_card(number: Number) -> Block:
 
 
 def metric_name(metric: str) -> str:
+    if metric in SIMULATED:
+        return f"{SIMULATED[metric]}, on rows simulated from the model"
     return metric.replace("_", "-") if metric == "log_likelihood" else metric.replace("_", " ")
+
+
+def _split(number: Number) -> str:
+    return "simulated" if number.metric in SIMULATED else number.split
 
 
 def numbers(run: RunView) -> Section:
@@ -74,7 +81,7 @@ def numbers(run: RunView) -> Section:
 
 def _all_numbers(found: list[Number]) -> Block:
     rows = [
-        [metric_name(n.metric), n.split, n.record.estimator, n.record.kind.replace("_", " "),
+        [metric_name(n.metric), _split(n), n.record.estimator, n.record.kind.replace("_", " "),
          blocks.estimate_cell(n.record), blocks.data(n.record.monte_carlo_error, 3), f"{n.record.n:,}"]
         for n in found
     ]  # fmt: skip
@@ -136,6 +143,11 @@ def _in_one_row(lines: Sequence[Mapping[str, Any]]) -> Iterator[tuple[float, Map
         yield last, line
 
 
+def epochs_done(run: RunView) -> float | None:
+    """Return how many epochs the run has trained for, its stages counted through; None where nothing says so."""
+    return max((epoch for epoch, _ in _in_one_row(run.metrics)), default=None)
+
+
 def curves(run: RunView) -> Section | None:
     found = curve(run)
     if found is None:
@@ -146,18 +158,24 @@ def curves(run: RunView) -> Section | None:
         blocks.figure(
             figures.learning_curves([found]),
             f"Learning curves over {max([*found.epochs, *found.valid_epochs]):g} epochs{best}",
-            "The training value is averaged over each interval; the dot marks the best validation. "
-            "The first epochs, far below, are cut off.",
+            "The training value is averaged over each interval; the dot marks the best validation."
+            + (" The first epochs, far below, are cut off." if figures.cut_off([found]) else ""),
         )
     )
     return section
 
 
-def rows_block(run: RunView, rows: np.ndarray, alt: str, caption: str, *, width: int = 440) -> Block:
-    """Return rows as pictures, or as strips of heat when they are rows of a table."""
+def rows_block(
+    run: RunView, rows: np.ndarray, alt: str, caption: str, *, beside: Sequence[np.ndarray | None] = ()
+) -> Block:
+    """Return rows as pictures, or as strips of heat, on one scale with those `beside`, when they are of a table."""
     if len(run.shape) > 1:
-        return blocks.picture(rows[: _SHOWN["samples"]], alt, caption, width=width)
-    return blocks.figure(figures.strips(rows[: _SHOWN["strips"]], run.data.get("columns")), alt, caption)
+        return blocks.picture(rows[: _SHOWN["samples"]], alt, caption)
+    others = [other[: _SHOWN["strips"]] for other in beside if other is not None and other.shape[1:] == rows.shape[1:]]
+    rows = rows[: _SHOWN["strips"]]
+    scale = strips.scale_of(run, rows, *others)
+    drawing = strips.strips(rows, scale, run.data.get("columns"))
+    return blocks.figure(drawing, alt, f"{caption} {scale.words}")
 
 
 def samples(run: RunView) -> Section | None:
@@ -167,8 +185,10 @@ def samples(run: RunView) -> Section | None:
     drawn = "a chain of the model's own" if "chains" in run.array_names("chains") else "the prior"
     section = Section("samples", "Samples", f"Nothing is given: codes h are drawn from {drawn} and decoded.")
     section.add(
-        None if means is None else rows_block(run, means, f"{len(means)} means", "Means of p(x | h)."),
-        None if draws is None else rows_block(run, draws, f"{len(draws)} samples", "Draws of x from p(x | h)."),
+        None if means is None else rows_block(run, means, f"{len(means)} means", "Means of p(x | h).", beside=[draws]),
+        None
+        if draws is None
+        else rows_block(run, draws, f"{len(draws)} samples", "Draws of x from p(x | h).", beside=[means]),
     )
     return section
 
@@ -191,8 +211,8 @@ def chains(run: RunView) -> Section | None:
     lead = "The model's own chains over time, from its base law on: chains that stay alike do not mix."
     section = Section("chains", "Chains", lead)
     sweeps = run.arrays("chains")["sweeps"]
-    strips = [(f"{count:,} sweeps", frame) for count, frame in zip(sweeps.tolist(), frames, strict=True)]
-    section.add(blocks.film(strips, f"{frames.shape[1]} chains after {', '.join(name for name, _ in strips)}"))
+    films = [(f"{count:,} sweeps", frame) for count, frame in zip(sweeps.tolist(), frames, strict=True)]
+    section.add(blocks.film(films, f"{frames.shape[1]} chains after {', '.join(name for name, _ in films)}"))
     return section
 
 
@@ -203,54 +223,16 @@ def reconstructions(run: RunView) -> Section | None:
     section = Section("reconstructions", "Reconstructions", "Rows of the test split, encoded and decoded again.")
     count = min(len(inputs), len(outputs), _SHOWN["pairs"])
     if len(run.shape) == 1:
-        section.add(rows_block(run, inputs, "Input rows", "Rows."), rows_block(run, outputs, "Rebuilt", "Rebuilt."))
+        section.add(
+            rows_block(run, inputs, "Input rows", "Rows.", beside=[outputs]),
+            rows_block(run, outputs, "Rebuilt", "Rebuilt.", beside=[inputs]),
+        )
         return section
     columns = 8 if count > 8 else count
     for start in range(0, count, columns):
         part = slice(start, min(start + columns, count))
         section.add(blocks.film([("input", inputs[part]), ("rebuilt", outputs[part])], f"Rows {start + 1} and on"))
     return section
-
-
-def imputation(run: RunView) -> Section | None:
-    rules = {n.removeprefix("imputation-"): n for n in run.array_names("imputation-")}
-    if not rules:
-        return None
-    lead = "Some cells are hidden; the model fills them in by decoding its own guess, again and again."
-    section = Section("imputation", "Missing values", lead)
-    errors = {rule: run.arrays(name)["errors"] for rule, name in rules.items() if "errors" in run.arrays(name)}
-    errors = {rule: e for rule, e in errors.items() if e.size}
-    for rule, name in rules.items():
-        section.add(_frames(run, rule, name))
-    if errors:
-        ends = ", ".join(f"{rule} {e[-1]:.4f}" for rule, e in errors.items())
-        section.add(blocks.figure(figures.imputation_errors(errors), f"Error by iteration; at the end {ends}",
-                                  "Mean squared error on the hidden cells alone."))  # fmt: skip
-    return section if section.rows else None
-
-
-def _frames(run: RunView, rule: str, name: str) -> Block | None:
-    truth, frames, known = (run.pictures(name, key) for key in ("inputs", "frames", "masks"))
-    if truth is None or frames is None or known is None:
-        return None
-    count = min(len(truth), _SHOWN["imputed"])
-    iterations = run.arrays(name).get("iterations", np.arange(1, len(frames) + 1)).tolist()
-    chosen = [i for i, t in enumerate(iterations) if t in _FRAMES or i == len(frames) - 1]
-    given = np.where(known[:count].astype(bool), truth[:count], np.nan)
-    stages = [
-        ("given", given),
-        *((f"after {iterations[i]}", frames[i][:count]) for i in chosen),
-        ("truth", truth[:count]),
-    ]
-    if len(run.shape) == 1:
-        rows = np.concatenate([given[:4], frames[-1][:4], truth[:4]])
-        drawing = figures.strips(rows, run.data.get("columns"), ("given", "filled in", "truth"))
-        return blocks.figure(
-            drawing,
-            f"{rule}: given, filled in and true rows",
-            f"{rule}: {len(given[:4])} rows; hidden cells are left open.",
-        )
-    return blocks.film(stages, f"Imputation, {rule}", f"{rule}: hidden cells in amber.")
 
 
 def units(run: RunView) -> Section | None:

@@ -166,5 +166,13 @@ def seconds_of(run: RunView) -> float:
     return sum(float(s.get("seconds") or 0.0) for s in run.record.get("segments") or [])
 
 
+def planned(run: RunView) -> float | None:
+    """Return how many epochs the run was to train for, by its plan."""
+    plan = run.record.get("plan") or {}
+    if plan.get("asked_steps") and plan.get("steps_per_epoch"):
+        return float(plan["asked_steps"] / plan["steps_per_epoch"])
+    return plan.get("epochs")
+
+
 def took(run: RunView) -> str:
     return _duration(seconds_of(run))

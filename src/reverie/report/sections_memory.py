@@ -12,6 +12,8 @@ from reverie.report.blocks import Block, Section
 from reverie.report.reading import RunView
 
 _SLOTS = 80
+#: Images of slots that differ by less, where black is 0 and white 1, look the same.
+_SEEN = 0.05
 #: More classes than this cannot be told apart in a graph.
 _CLASSES = 40
 _Layer = dict[str, np.ndarray]
@@ -55,16 +57,18 @@ def _preference(run: RunView, layer: _Layer, name: str) -> Block | None:
 def _top(run: RunView, layer: _Layer, name: str) -> Block | None:
     if "preference" not in layer or not layer["preference"].size:
         return None
-    thumbnails = _thumbnails(run, name, 28)
+    apart = _apart(run, name)
+    # Pictures that are all but the same, or strips of a table a few pixels wide, tell nothing beside a number.
+    seen = len(run.shape) > 1 and apart is not None and apart >= _SEEN
+    thumbnails = _thumbnails(run, name, 28) if seen else {}
     names = run.class_names
     rows = [
         [names[c] if c < len(names) else str(c), *(_slot_cell(slot, value, thumbnails) for slot, value in best)]
         for c, best in enumerate(microscope.top_slots(layer["preference"]))
     ]
     head = ["class", "first", "second", "third"][: len(rows[0])]
-    return blocks.table(
-        head, rows, "The three slots each class prefers: mean attention, and the slot's number and image."
-    )
+    shown = "the slot's number and image" if thumbnails else "the slot's number"
+    return blocks.table(head, rows, f"The three slots each class prefers: mean attention, and {shown}.")
 
 
 def _classes(run: RunView, layer: _Layer, name: str) -> Block | None:
@@ -94,6 +98,27 @@ def _thumbnails(run: RunView, name: str, size: int) -> dict[int, str]:
         return {}
     zoom = tiles.zoom_for(images, size)
     return {slot: tiles.data_uri(tiles.sheet(image[None], 1, zoom=zoom)) for slot, image in enumerate(images)}
+
+
+def _apart(run: RunView, name: str) -> float | None:
+    """Return the largest difference between two slots' images in any cell, None without images."""
+    images = run.pictures("memory", f"images_{name}")
+    return None if images is None else float(np.ptp(images, axis=0).max())
+
+
+def _one_picture(run: RunView, name: str) -> str:
+    """Say what it means that the images of a layer's slots are all but the same; nothing where they are not."""
+    apart = _apart(run, name)
+    if apart is None or apart >= _SEEN:
+        return ""
+    softmax = (run.record.get("settings") or {}).get("attention") == "softmax"
+    hint = "" if softmax else (
+        " For a memory whose slots can be told apart, train with --preset slots (softmax attention with sum)."
+    )  # fmt: skip
+    return (
+        f" These pictures are all but the same: where black is 0 and white 1, they differ by {apart:.1g} at most. No "
+        f"slot stands for something alone; the memory is read as a whole.{hint}"
+    )
 
 
 def _usage(layer: _Layer, name: str) -> Block | None:
@@ -143,7 +168,7 @@ def _slots(run: RunView, layer: _Layer, name: str) -> Block | None:
     more = len(thumbnails) - len(order)
     worth = "" if fall is None else ", the number what it is worth in nats"
     caption = "What each slot draws alone, the most used first; the bar is its usage" + worth
-    return Block("slots", body, caption + (f"; {more} more." if more else "."))
+    return Block("slots", body, caption + (f"; {more} more." if more else ".") + _one_picture(run, name))
 
 
 def prefixed(section: Section, run: RunView, place: int) -> Section:

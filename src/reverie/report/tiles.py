@@ -101,13 +101,20 @@ def unit_range(rows: np.ndarray) -> np.ndarray:
     return (values - low) / max(high - low, np.finfo(np.float64).tiny)
 
 
-def save_grid(images: np.ndarray, path: str | Path, *, columns: int | None = None) -> Path:
+def save_grid(
+    images: np.ndarray,
+    path: str | Path,
+    *,
+    columns: int | None = None,
+    limits: tuple[float, float] | None = None,
+) -> Path:
     """Write images as one PNG and return its path; the file appears whole or not at all.
 
     Args:
         images: (n, h, w), (n, h, w, 3), or (n, D) for a table, each row a strip; in any units, see `unit_range`.
         path: a file ending in ``.png``.
         columns: how many stand side by side; about a square without.
+        limits: the values that are black and white, for real values; see `unit_range` without.
 
     Raises:
         ReverieError: when the shape is no list of images, the ending is not .png, or the file cannot be written.
@@ -115,7 +122,8 @@ def save_grid(images: np.ndarray, path: str | Path, *, columns: int | None = Non
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise ReverieError(f"{path}: pictures are written as .png; choose a name that ends so")
-    rows = unit_range(as_images(images))
+    rows = as_images(images)
+    rows = unit_range(rows) if limits is None else (rows - limits[0]) / (limits[1] - limits[0])
     columns = columns or (1 if np.ndim(images) == 2 else None)
     canvas = sheet(rows, columns, zoom=zoom_for(rows, 64))
     canvas[canvas[..., 3] == 0] = 255
