@@ -9,15 +9,22 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import reverie
-from reverie import asking, picturing
+from reverie import asking, picturing, using
+from reverie import data as data_floor
+from reverie.data.dataset import Dataset
 from reverie.errors import Interrupted, ReverieError
 from reverie.progress import Quiet
+from reverie.train import checkpoint
+from reverie.train.folder import RunFolder
 
 TINY: dict[str, Any] = {"hidden": ((8,),), "latent": (2,), "batch": 20, "steps": 20}
 
@@ -93,6 +100,83 @@ def test_missing_cells_of_real_columns_start_where_those_columns_are(
     assert len(centres) == 2
     for centre in centres:
         np.testing.assert_array_equal(centre, np.zeros(4))
+
+
+class Drawing:
+    """A run that draws the same rows each time, with its training data or, without `data`, none."""
+
+    def __init__(self, facts: Dataset, rows: np.ndarray, gone: bool = False) -> None:
+        self.facts, self.rows, self.gone = facts, rows, gone
+
+    @property
+    def data(self) -> Dataset:
+        if self.gone:
+            raise ReverieError("data.npz: gone")
+        return self.facts
+
+    def sample(self, n: int, **how: Any) -> np.ndarray:
+        return self.rows[:n]
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_pictures_of_real_values_are_on_the_scale_of_the_training_rows(
+    gone: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stretched from their own least to their greatest, a black background would turn grey."""
+    rows = 200 * np.random.default_rng(0).random((60, 4, 4)) - 100
+    found = data_floor.load(rows.astype(np.float32), likelihood="gaussian")
+    train = found.splits["train"].x
+    drawn = np.full((1, 4, 4), train.min() - 50)
+    drawn[0, 0, 0] = train.max()
+    drawn[0, 0, 1] = train.min()
+    monkeypatch.setattr(using, "load", lambda folder: Drawing(found, drawn, gone))
+    using.sample(tmp_path, number=1, out=tmp_path / "x.png")
+    with Image.open(tmp_path / "x.png") as image:
+        pixels = np.asarray(image)[0, [0, 20]].tolist()
+    assert pixels[0] == 255 and (pixels[1] > 0) == gone, "black is the least of the training rows, where they are"
+
+
+def test_rows_of_a_table_and_binary_images_have_no_limits() -> None:
+    for rows in (table(), (np.random.default_rng(0).random((60, 4, 4)) < 0.5).astype(np.float32)):
+        assert picturing.limits(Drawing(data_floor.load(rows), rows)) is None  # type: ignore[arg-type]
+
+
+class Remembering:
+    """As much of a run with a memory as a look into it asks for."""
+
+    def __init__(self, path: Path) -> None:
+        self.folder, self.path, self.model, self.data = RunFolder(path), path, None, None
+
+
+def test_the_report_takes_the_look_into_the_memory_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+
+    def look(*_: Any, seed: int, **how: Any) -> dict[str, np.ndarray]:
+        looks.append(seed)
+        return {"layers": np.asarray(["top"])}
+
+    run: Any = Remembering(RunFolder.create("vae", "toy", path=tmp_path / "run").path)
+    run.folder.add_evaluation("test/x", {}, {})
+    checkpoint.save(run.path, 1, {"w": jnp.zeros(3)})
+    monkeypatch.setattr(picturing.asking, "need", lambda *_: SimpleNamespace(memories={}))
+    monkeypatch.setattr(picturing.microscope, "look", look)
+    monkeypatch.setattr(picturing, "able", lambda run: {"memory"})
+    for name in ("samples", "reconstructions", "imputation", "units", "codes", "gather", "independent_baseline"):
+        monkeypatch.setattr(picturing, name, lambda *_, **__: None)
+    monkeypatch.setattr(picturing, "diagnose", lambda facts: [])
+    monkeypatch.setattr("reverie.report.page.write", lambda path: path)
+    assert list(picturing.memory(run)) == ["layers"]
+    for _ in range(2):
+        picturing.report(run)
+    assert looks == [0], "the one of `reverie memory` is there"
+    picturing.report(run, seed=5)
+    checkpoint.save(run.path, 2, {"w": jnp.ones(3)})
+    picturing.report(run, seed=5)
+    (run.folder.arrays / "memory.npz").write_bytes(b"PK")
+    picturing.report(run, seed=5)
+    assert looks == [0, 5, 5, 5], "another seed, other weights, a damaged file"
 
 
 @pytest.mark.parametrize("verb", ["encode", "impute"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,12 +49,18 @@ class Target:
             raise ReverieError(f"out: {place.parent} cannot be written to ({error.strerror}); name another") from None
         return Target(place)
 
-    def write(self, array: np.ndarray, columns: Sequence[str] | None = None) -> Path:
+    def write(
+        self,
+        array: np.ndarray,
+        columns: Sequence[str] | None = None,
+        limits: Callable[[], tuple[float, float] | None] = lambda: None,
+    ) -> Path:
         """Write rows (n, ...) in the form of the ending, whole or not at all.
 
         Args:
             array: rows; a .csv gets them flat, a .png as pictures side by side.
             columns: the names of a .csv's columns, where they are known.
+            limits: asked, for images in a .png, which values are black and white; None where that is not known.
 
         Raises:
             ReverieError: when the disk is full, or the rows are no pictures.
@@ -63,7 +69,7 @@ class Target:
         if ending == ".png":
             from reverie.report.tiles import save_grid
 
-            return save_grid(array, self.path)
+            return save_grid(array, self.path, limits=limits() if array.ndim > 2 else None)
         from reverie.files import npz_bytes, write_atomic
 
         if ending == ".csv":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -59,8 +59,16 @@ def sample(
     Example: reverie sample runs/vae-digits-1 -n 64 --out samples.png
     """
     target, run = outputs.Target.check(out), load(folder)
-    path = target.write(run.sample(number, seed=seed, label=class_, mean=mean), run.facts.columns)
+    rows = run.sample(number, seed=seed, label=class_, mean=mean)
+    path = target.write(rows, run.facts.columns, lambda: _limits(run))
     return written(path, rows=number)
+
+
+def _limits(run: Any) -> tuple[float, float] | None:
+    """Return which values are black and white in a picture of real values: those of the training rows."""
+    from reverie import picturing
+
+    return picturing.limits(run)
 
 
 def impute(
@@ -82,7 +90,7 @@ def impute(
     """
     target, run = outputs.Target.check(out), load(folder)
     filled = run.impute(input, mask, iterations=iterations, seed=seed, label=class_)
-    return written(target.write(filled, run.facts.columns), rows=len(filled))
+    return written(target.write(filled, run.facts.columns, lambda: _limits(run)), rows=len(filled))
 
 
 def encode(

@@ -1,0 +1,66 @@
+"""The section on missing values: what is hidden, how the model fills it in, and how far off it is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reverie.report import blocks, figures, strips
+from reverie.report.blocks import Block, Section
+from reverie.report.reading import RunView
+
+#: Iterations of an imputation that a page shows, and how many rows.
+_FRAMES, _SHOWN = (1, 5, 20), 8
+
+
+def imputation(run: RunView) -> Section | None:
+    rules = {n.removeprefix("imputation-"): n for n in run.array_names("imputation-")}
+    if not rules:
+        return None
+    lead = "Some cells are hidden; the model fills them in by decoding its own guess, again and again."
+    section = Section("imputation", "Missing values", lead)
+    errors = {rule: run.arrays(name)["errors"] for rule, name in rules.items() if "errors" in run.arrays(name)}
+    errors = {rule: e for rule, e in errors.items() if e.size}
+    for rule, name in rules.items():
+        section.add(_frames(run, rule, name))
+    if errors:
+        ends = ", ".join(f"{rule} {e[-1]:.4f}" for rule, e in errors.items())
+        unit, words = error_unit(run)
+        section.add(blocks.figure(figures.imputation_errors(errors, unit), f"Error by iteration; at the end {ends}",
+                                  f"Mean squared error on the hidden cells alone, {words}."))  # fmt: skip
+    return section if section.rows else None
+
+
+def error_unit(run: RunView) -> tuple[str, str]:
+    """Return the unit of squared errors on missing cells, for an axis and for a sentence."""
+    if run.data.get("likelihood") == "categorical":
+        return "levels²", "in squared levels of the cells"
+    if run.data.get("likelihood") == "bernoulli":
+        return "cells in [0, 1]", "the cells being in [0, 1]"
+    one = "column's" if len(run.shape) == 1 else "training pixels'"
+    words = f"in units of the {one} variance over the training rows: 1 is what filling in the mean costs"
+    return "variance = 1", words
+
+
+def _frames(run: RunView, rule: str, name: str) -> Block | None:
+    truth, frames, known = (run.pictures(name, key) for key in ("inputs", "frames", "masks"))
+    if truth is None or frames is None or known is None:
+        return None
+    count = min(len(truth), _SHOWN)
+    iterations = run.arrays(name).get("iterations", np.arange(1, len(frames) + 1)).tolist()
+    chosen = [i for i, t in enumerate(iterations) if t in _FRAMES or i == len(frames) - 1]
+    given = np.where(known[:count].astype(bool), truth[:count], np.nan)
+    stages = [
+        ("given", given),
+        *((f"after {iterations[i]}", frames[i][:count]) for i in chosen),
+        ("truth", truth[:count]),
+    ]
+    if len(run.shape) == 1:
+        rows = np.concatenate([given[:4], frames[-1][:4], truth[:4]])
+        scale = strips.scale_of(run, rows)
+        drawing = strips.strips(rows, scale, run.data.get("columns"), ("given", "filled in", "truth"))
+        return blocks.figure(
+            drawing,
+            f"{rule}: given, filled in and true rows",
+            f"{rule}: {len(given[:4])} rows, hidden or missing cells in amber. {scale.words}",
+        )
+    return blocks.film(stages, f"Imputation, {rule}", f"{rule}: hidden cells in amber.")
