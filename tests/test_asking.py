@@ -20,6 +20,7 @@ from PIL import Image
 import reverie
 from reverie import asking, picturing, using
 from reverie import data as data_floor
+from reverie.data import load
 from reverie.data.dataset import Dataset
 from reverie.errors import Interrupted, ReverieError
 from reverie.progress import Quiet
@@ -100,6 +101,84 @@ def test_missing_cells_of_real_columns_start_where_those_columns_are(
     assert len(centres) == 2
     for centre in centres:
         np.testing.assert_array_equal(centre, np.zeros(4))
+
+
+def flat(n: int = 100) -> np.ndarray:
+    rows = table(n)
+    rows[:, 1] = 3.5
+    return rows
+
+
+@pytest.fixture(scope="module")
+def constant(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on rows whose second column is always 3.5."""
+    return reverie.train("vae", flat(), run=tmp_path_factory.mktemp("runs") / "flat", **TINY).path
+
+
+def test_a_constant_column_comes_back_as_it_is(constant: Path) -> None:
+    run = reverie.load(constant)
+    assert (run.sample(5)[:, 1] == 3.5).all() and (run.sample(5, mean=True)[:, 1] == 3.5).all()
+    rows = flat(8)
+    rows[0, 0] = rows[1, 1] = np.nan
+    rows[2, 1] = 0.7
+    filled = run.impute(rows, iterations=3)
+    assert np.isfinite(filled).all() and filled[1, 1] == 3.5
+    np.testing.assert_array_equal(filled[~np.isnan(rows)], rows[~np.isnan(rows)])
+    masked = run.impute(rows, np.arange(32).reshape(8, 4) % 2 == 0, iterations=3)
+    assert (masked[:, 1] == 3.5).all(), "also where the mask says that 0.7 is not known"
+
+
+def test_a_guess_of_a_constant_column_is_never_shown_to_the_model(constant: Path) -> None:
+    """It was trained without the column; frames are what the encoder meets in the iteration after."""
+    run = reverie.load(constant)
+    rows, centre = asking.soft_view(run.facts, flat(2)), asking.imputing.centre_of(run.facts)
+    found = asking.imputing.impute(run.model, rows, np.zeros((2, 4), bool), iterations=2, frames=(1, 2), centre=centre)
+    assert np.isnan(found.frames[:, :, 1]).all() and np.isfinite(found.frames[:, :, [0, 2, 3]]).all()
+
+
+def test_a_constant_column_has_no_share_in_a_score(constant: Path) -> None:
+    run, other = reverie.load(constant), flat(8)
+    other[:, 1] = -4.0
+    scores = run.score(flat(8), samples=3).values
+    assert np.isfinite(scores).all() and np.isfinite(run.encode(flat(8))).all()
+    np.testing.assert_array_equal(run.score(other, samples=3).values, scores)
+    assert np.isfinite(run.evaluate(samples=3)["log_likelihood"].value)
+    assert all(np.isfinite(line["elbo"]) for line in run.journal())
+    # The column is missing from the model's view alone: of the others it never saw a missing cell.
+    with pytest.raises(ReverieError, match="is missing; fill it first"):
+        run.score(holed()[:8], samples=3)
+
+
+def test_a_grey_cell_that_is_missing_stays_so_when_it_is_cut() -> None:
+    images = np.random.default_rng(0).random((30, 8, 8))
+    images[:, 0, 0] = np.nan
+    images[0, 0, 0] = 0.4
+    facts = load(images, binarisation="threshold")
+    np.testing.assert_array_equal(
+        np.isnan(asking.soft_view(facts, images.reshape(30, 64))), np.isnan(images.reshape(30, 64))
+    )
+
+
+@pytest.mark.parametrize(
+    ("mask", "said"),
+    [
+        ("nomask.csv", "mask: no such file nomask.csv; check the path"),
+        ("./masks/nomask", "mask: no such file ./masks/nomask"),
+        ("dorp:0.6", "'dorp:0.6' is not one of drop:P, rect:R, half, nan"),
+        (np.ones((4, 5), bool), r"mask: shape \(4, 5\) does not fit the rows; give shape \(4, 4\), 1 where"),
+        (np.ones((4, 2, 3), bool), r"mask: shape \(4, 2, 3\) does not fit"),
+        (np.ones(()), r"mask: shape \(\) does not fit"),
+    ],
+)
+def test_a_mask_that_is_not_there_or_does_not_fit(mask: Any, said: str, runs: dict[str, Path]) -> None:
+    with pytest.raises(ReverieError, match=said) as caught:
+        reverie.load(runs["whole"]).impute(table(4), mask, iterations=1)
+    assert "\n" not in str(caught.value)
+
+
+def test_scores_of_no_samples_are_refused(runs: dict[str, Path]) -> None:
+    with pytest.raises(ReverieError, match="samples: 0 is not a number of samples; give 1 or more"):
+        reverie.load(runs["whole"]).score(table()[:4], samples=0)
 
 
 class Drawing:

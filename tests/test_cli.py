@@ -31,7 +31,10 @@ class StubRun:
     def __init__(self, path: str = "runs/vae-digits-1") -> None:
         self.path = Path(path)
         self.record = {"status": "finished", "model": "vae"}
-        self.facts = SimpleNamespace(columns=("a", "b"), class_names=("zero", "one"))
+        self.facts = SimpleNamespace(columns=("a", "b"), class_names=("zero", "one"), missing=True, whole=False)
+        self.facts.like = lambda x, missing: (
+            np.array([[1.0, 2.0], [np.nan, 3.0]]) if "holes" in str(x) else np.ones((2, 2))
+        )
         self.asked: dict[str, Any] = {}
 
     def journal(self) -> list[dict[str, Any]]:
@@ -330,8 +333,40 @@ def test_encode_and_score_name_their_columns(stub: Stub, capsys: pytest.CaptureF
     assert Path("c.csv").read_text() == "h0,h1\n" + 3 * "1,1\n"
     # What a library prints besides goes to stderr: run_json finds one object.
     code, record = run_json(["score", "d", "--input", "i", "--out", "s.csv"], capsys)
-    assert code == 0 and Path("s.csv").read_text() == "log_likelihood\n-1\n-2.5\n"
-    assert record["log_likelihood"] == RECORD.to_json() and record["rows"] == 2
+    assert code == 0 and Path("s.csv").read_text() == "row,log_likelihood\n0,-1\n1,-2.5\n"
+    assert record["log_likelihood"] == RECORD.to_json() and record["rows"] == 2 and record["lowest"] == [1, 0]
+
+
+def test_scores_say_which_rows_are_the_lowest_and_lack_cells(stub: Stub, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["score", "d", "--input", "holes.csv", "--out", "s.csv"]) == 0
+    assert Path("s.csv").read_text() == "row,log_likelihood,missing\n0,-1,0\n1,-2.5,1\n"
+    assert "lowest (rows from 0): row 1 (-2.50), row 0 (-1.00)\n" in capsys.readouterr().out
+    assert cli.main(["score", "d", "--input", "holes.csv", "--out", "s.npy"]) == 0
+    np.testing.assert_array_equal(np.load("s.npy"), [-1.0, -2.5])
+
+
+@pytest.mark.parametrize(
+    "words", ["score d --input", "encode d --input", "impute d --input", "impute d --input i --mask"]
+)
+@pytest.mark.parametrize("read", ["table.csv", "link.csv"])
+def test_what_is_read_is_never_replaced(words: str, read: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("table.csv").write_text("a,b\n1,2\n")
+    Path("link.csv").symlink_to("table.csv")
+    # There is no run here: it is refused before anything is opened.
+    for out in ("table.csv", "link.csv"):
+        assert cli.main([*words.split(), read, "--out", out]) == 2
+        assert capsys.readouterr().err == (
+            f"reverie: out: {out} is read by the same command ({read}) and would be lost; name another\n"
+        )
+    assert Path("table.csv").read_text() == "a,b\n1,2\n"
+
+
+def test_a_file_of_a_folder_that_is_read_is_not_replaced() -> None:
+    Path("images").mkdir()
+    Path("images/one.png").write_bytes(b"")
+    assert Target.check("images/new.png", read=["images"]).path == Path("images/new.png")
+    with pytest.raises(ReverieError, match=r"out: images/one\.png is read by the same command"):
+        Target.check("images/one.png", read=["images"])
 
 
 def test_memory_compare_report_export_cite_resume(stub: Stub, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from PIL import Image
 from reverie import data
 from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError
+from reverie.evaluate.baseline import independent_baseline
 
 RNG = np.random.default_rng(0)
 
@@ -148,14 +150,40 @@ def test_missing_cells_stay_missing_when_made_binary(binarisation: str) -> None:
     assert set(np.unique(prepared[~np.isnan(prepared)])) == {0.0, 1.0}
 
 
-def test_constant_columns_are_noted_and_stay_finite() -> None:
+def test_a_constant_column_is_left_out_and_given_back() -> None:
+    import jax
+
     rows = real(30)
-    rows[:, 1] = 7.0
-    found = data.load(rows)
-    assert found.scale[1] == 1.0 and found.shift[1] == 7.0
-    assert np.isfinite(found.rows("train")).all() and np.isfinite(found.log_scale)
-    assert any("1 of 3 columns never change (2)" in note for note in found.notes)
-    assert any("has no density" in note for note in found.notes)
+    rows[:, 1] = 0.1
+    found, without = data.load(rows), data.load(rows[:, [0, 2]])
+    assert found.missing and found.whole and found.constant.tolist() == [False, True, False]
+    for split in found.splits:
+        seen = found.rows(split)
+        assert np.isnan(seen[:, 1]).all(), "a model sees the cells of the column as missing"
+        np.testing.assert_array_equal(seen[:, [0, 2]], without.rows(split))
+        np.testing.assert_array_equal(found.prepare(jax.random.key(0), found.splits[split].x), seen)
+    assert found.log_scale == without.log_scale and found.mean[1] == 0.0
+    # Whatever a model makes of it, and in the digits of the file: single precision has no 0.1.
+    np.testing.assert_array_equal(found.restore(np.asarray([[0, -12, 0], [0, np.nan, 0]]))[:, 1], [0.1, 0.1])
+    assert "Column 2 is always 0.1: left out of the likelihood, given back as it is." in found.notes
+    assert independent_baseline(found).value == independent_baseline(without).value
+    again = Dataset.from_json(json.loads(json.dumps(found.to_json())))
+    assert again.whole and again.constant.tolist() == found.constant.tolist()
+
+
+def test_a_column_that_only_the_training_rows_never_change_is_left_out_too() -> None:
+    parts = {"train": real(20), "valid": real(5), "test": real(6)}
+    parts["train"][:, 0] = 2.0
+    found = data.load(parts)
+    assert np.isnan(found.rows("test")[:, 0]).all() and found.shift[0] == 2.0
+    assert any(note.startswith("Column 1 is always 2 in the training rows: left out") for note in found.notes)
+
+
+def test_many_constant_columns_are_counted_not_listed() -> None:
+    rows = np.column_stack([real(30), np.ones((30, 8))])
+    notes = data.load(rows).notes
+    assert sum("is always 1" in note for note in notes) == 5
+    assert "3 more columns never change: left out of the likelihood, given back as it is." in notes
 
 
 def test_classes_are_numbered_by_name() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from PIL import Image
 
 from reverie import data
+from reverie.data import named
 from reverie.data.dataset import Dataset
 from reverie.data.order import batch_indices
 from reverie.data.rows import Gathered
@@ -168,6 +170,24 @@ def test_new_rows_of_a_table_are_found_by_name(tmp_path: Path) -> None:
         found.like(tmp_path / "lacking.csv")
     (tmp_path / "plain.csv").write_text("1,2\n3,4\n")
     np.testing.assert_array_equal(found.like(tmp_path / "plain.csv"), [[1, 2], [3, 4]])
+
+
+def test_new_rows_of_a_named_data_set_are_its_test_rows() -> None:
+    digits = data.load("digits")
+    for name in ("digits", Path("digits")):
+        np.testing.assert_array_equal(digits.like(name), digits.splits["test"].x)
+    with pytest.raises(ReverieError, match=r"digits: have shape \(300, 64\), the model was trained on 3 columns"):
+        data.load(real()).like(Path("digits"))
+
+
+def test_new_rows_of_a_named_data_set_are_split_as_those_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another split's test rows may have been trained on."""
+    asked, digits = [], named.ENTRIES[0]
+    entry = replace(digits, read=lambda rule: (asked.append(rule), digits.read(rule))[1])
+    monkeypatch.setattr(named, "ENTRIES", (entry,))
+    facts = replace(data.load(grey()), source="digits", split_rule="other")
+    facts.like("digits")
+    assert asked == ["other"]
 
 
 def test_new_rows_of_images(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,7 +122,7 @@ def encode(run: Trained, x: Any, *, label: str | int | None = None) -> np.ndarra
 
 def new_rows(run: Trained, x: Any) -> np.ndarray:
     """Return rows to be scored or encoded, in the file's units; a model that never saw a missing cell takes none."""
-    return run.facts.like(x, missing=run.facts.missing)
+    return run.facts.like(x, missing=run.facts.missing and not run.facts.whole)
 
 
 def impute(
@@ -146,30 +147,51 @@ def impute(
     model, data = need(run, "impute"), run.facts
     stored = data.like(x)
     rows, given = soft_view(data, stored), told_class(run, len(stored), label, "impute")
-    known = known_cells(mask, rows, data, seed)
+    # The model never sees a constant column, but what was given of it is known all the same.
+    known = known_cells(mask, np.where(data.constant, stored, rows), data, seed)
     found = imputing.impute(
         model, rows, known, iterations=iterations, seed=seed, given=given, levels=data.levels,
         centre=imputing.centre_of(data),
     )  # fmt: skip
     filled = data.restore(found.filled)
     # What was known comes back as it was given, not through scaling and back.
-    return np.where(found.mask, np.asarray(stored, np.float64), filled).reshape(-1, *data.shape)
+    return np.where(known & ~np.isnan(stored), np.asarray(stored, np.float64), filled).reshape(-1, *data.shape)
 
 
 def soft_view(data: Dataset, stored: np.ndarray) -> np.ndarray:
     """Return rows in the model's units without drawing: grey cells stay means, as the paper's protocol has them."""
-    scaled = (np.asarray(stored, np.float32) - np.asarray(data.shift, np.float32)) / np.asarray(data.scale, np.float32)
-    return (scaled >= 0.5).astype(np.float32) if data.binarisation == "threshold" else scaled
+    scaled = (np.asarray(stored, np.float32) - np.asarray(data.shift, np.float32)) / data.divisor
+    cut = data.binarisation == "threshold"
+    return np.where(np.isnan(scaled), scaled, scaled >= 0.5).astype(np.float32) if cut else scaled
 
 
 def known_cells(mask: Any, rows: np.ndarray, data: Dataset, seed: int) -> np.ndarray:
-    """Return which cells are known, shape (n, D), from an array, a file, a rule or None."""
+    """Return which cells are known, shape (n, D), from an array, a file, a rule or None.
+
+    Raises:
+        ReverieError: for a file that is not there, or a mask of another shape than the rows.
+    """
     if mask is None:
         return ~np.isnan(rows)
     if isinstance(mask, str) and not Path(mask).exists():
+        if looks_like_path(mask):
+            raise ReverieError(f"mask: no such file {mask}; check the path, or give a rule (drop:P, rect:R, half, nan)")
         return imputing.mask_of(mask, rows, data.shape, seed=seed)
-    known = np.asarray(load_array(mask) if isinstance(mask, str | Path) else mask).astype(bool)
-    return known.reshape(known.shape[0], -1)
+    known = np.asarray(load_array(mask) if isinstance(mask, str | Path) else mask)
+    wanted = (len(rows), *data.shape)
+    if known.shape not in (wanted, rows.shape, (*wanted, 1)):
+        where = f"{mask}: " if isinstance(mask, str | Path) else ""
+        also = "" if wanted == rows.shape else f" or {rows.shape}"
+        raise ReverieError(
+            f"mask: {where}shape {known.shape} does not fit the rows; "
+            f"give shape {wanted}{also}, 1 where a cell is known"
+        )
+    return known.astype(bool).reshape(rows.shape)
+
+
+def looks_like_path(mask: str) -> bool:
+    """Say whether a mask that is no file here was meant as one: it has a slash, or an ending that is no number."""
+    return mask.partition(":")[0] not in imputing.RULES and re.search(r"[/\\]|\.[A-Za-z]\w*$", mask) is not None
 
 
 def evaluate(

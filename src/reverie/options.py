@@ -20,7 +20,10 @@ def _out(endings: tuple[str, ...]) -> Parameter:
 
 Folder = Annotated[Path, Parameter(name="DIR", help="The run's folder.")]
 Model = Annotated[str, Parameter(name="MODEL", help="A name of `reverie models`.")]
-Input = Annotated[Path, Parameter(metavar="FILE", help="Rows like the training rows: .csv, .npy, .npz or images.")]
+Input = Annotated[
+    Path,
+    Parameter(metavar="FILE", help="Rows as in training: .csv, .npy, .npz, images, or a data set's name (test rows)."),
+]
 OutRows = Annotated[Path, _out(outputs.ENDINGS)]
 OutTable = Annotated[Path, _out(TABLES)]
 OutWeights = Annotated[Path, _out((".npz",))]

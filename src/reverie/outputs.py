@@ -28,11 +28,14 @@ class Target:
     path: Path
 
     @staticmethod
-    def check(path: str | Path, endings: Sequence[str] = ENDINGS) -> Target:
+    def check(path: str | Path, endings: Sequence[str] = ENDINGS, *, read: Sequence[str | Path] = ()) -> Target:
         """Return the target, before any work is done for it.
 
+        Args:
+            read: what the same command reads, which it must not replace.
+
         Raises:
-            ReverieError: for another ending, a missing folder, or one that cannot be written to.
+            ReverieError: for another ending, a missing folder, one that cannot be written to, or a file of `read`.
         """
         place = Path(path)
         if place.suffix.lower() not in endings:
@@ -41,6 +44,11 @@ class Target:
             raise ReverieError(f"out: {place} is a folder; name a file in it")
         if not place.parent.is_dir():
             raise ReverieError(f"out: there is no folder {place.parent}; make it, or name another")
+        for source in read:
+            if _holds(Path(source), place):
+                raise ReverieError(
+                    f"out: {place} is read by the same command ({source}) and would be lost; name another"
+                )
         try:
             # Asking for permission is no proof (a read-only disk, an administrator): only writing is.
             with tempfile.TemporaryFile(dir=place.parent):
@@ -80,6 +88,16 @@ class Target:
         return self.path
 
 
+def _holds(source: Path, place: Path) -> bool:
+    """Say whether `place` is the file `source`, by whatever name, or one in that folder."""
+    try:
+        if source.is_dir():
+            return place.exists() and place.resolve().is_relative_to(source.resolve())
+        return place.samefile(source)
+    except OSError:
+        return False
+
+
 def npy_bytes(array: np.ndarray) -> bytes:
     import numpy as np
 
@@ -111,3 +129,16 @@ def _real(value: Any) -> str:
     if value != value:
         return ""
     return str(int(value)) if value.is_integer() and abs(value) < _WHOLE else str(value)
+
+
+def write_scores(target: Target, values: np.ndarray, rows: np.ndarray) -> Path:
+    """Write a number a row; a .csv says besides which row of the input it is, from 0, and how many cells it lacks."""
+    import numpy as np
+
+    if target.path.suffix.lower() != ".csv":
+        return target.write(values)
+    missing = np.isnan(rows).sum(axis=1)
+    columns = {"row": np.arange(len(values)), "log_likelihood": values}
+    # A row that lacks cells has fewer to be unlikely in: its number is not one to compare with a whole row's.
+    columns |= {"missing": missing} if missing.any() else {}
+    return target.write(np.column_stack(list(columns.values())), list(columns))

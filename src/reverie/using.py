@@ -88,7 +88,7 @@ def impute(
 
     Example: reverie impute runs/vae-table-1 --input table.csv --mask nan --out filled.csv
     """
-    target, run = outputs.Target.check(out), load(folder)
+    target, run = outputs.Target.check(out, read=(input, mask)), load(folder)
     filled = run.impute(input, mask, iterations=iterations, seed=seed, label=class_)
     return written(target.write(filled, run.facts.columns, lambda: _limits(run)), rows=len(filled))
 
@@ -100,7 +100,7 @@ def encode(
 
     Example: reverie encode runs/vae-table-1 --input table.csv --out codes.npy
     """
-    target = outputs.Target.check(out, TABLES)
+    target = outputs.Target.check(out, TABLES, read=(input,))
     codes = load(folder).encode(input, label=class_)
     return written(target.write(codes, [f"h{i}" for i in range(codes.shape[1])]), rows=len(codes))
 
@@ -118,10 +118,16 @@ def score(
 
     Example: reverie score runs/vae-table-1 --input table.csv --out scores.csv
     """
-    target = outputs.Target.check(out, TABLES)
-    values, record = load(folder).score(input, samples=samples, seed=seed, progress=progress.for_stderr())
-    path = target.write(values[:, None] if target.path.suffix == ".csv" else values, ["log_likelihood"])
-    return Answer({"out": path, "rows": len(values), "log_likelihood": record}, [f"mean {record}", str(path)])
+    target, run = outputs.Target.check(out, TABLES, read=(input,)), load(folder)
+    from reverie.asking import new_rows
+
+    rows = new_rows(run, input)
+    values, record = run.score(rows, samples=samples, seed=seed, progress=progress.for_stderr())
+    path = outputs.write_scores(target, values, rows)
+    lowest = values.argsort(kind="stable")[:5].tolist()
+    said = "lowest (rows from 0): " + ", ".join(f"row {row} ({values[row]:.2f})" for row in lowest)
+    found = {"out": path, "rows": len(values), "log_likelihood": record, "lowest": lowest}
+    return Answer(found, [f"mean {record}", said, str(path)])
 
 
 def memory(folder: Folder, /, *, seed: Seed = 0) -> Answer:

@@ -17,6 +17,8 @@ from reverie.data.rows import Raw, Rows, hash_rows, narrow, pieces
 from reverie.data.splits import OWN, RANDOM, check_rule, divide
 from reverie.errors import ReverieError
 
+#: What happens to a column that never changes, and how many are named.
+_GIVEN_BACK, _NAMED = "left out of the likelihood, given back as it is", 5
 #: A column rounded to single precision by more than this share of its spread is refused.
 _ROUGH = 0.01
 
@@ -56,16 +58,17 @@ def settle(
     splits = {split: Rows(rows.x.astype(dtype, copy=False), rows.y) for split, rows in raw.splits.items()}
     shape = _picture(raw, found)
     choice = _scaled(choice, found, splits["train"].x, shape, source, raw.columns)
-    notes = [*describe.sentences(found, shape, raw.columns), *raw.notes, *_law(choice, found), text]
+    law = [*_law(choice, found), *_left_out(choice, found, shape, raw.columns)]
+    notes = [*describe.sentences(found, shape, raw.columns), *raw.notes, *law, text]
     if raw.class_names:
         notes.append(f"{len(raw.class_names):,} classes: {_few(raw.class_names)}.")
     if shape != raw.shape:
         notes.append(f"Rows of {raw.shape[0]:,} pixels are shown as images of {shape[0]} x {shape[1]}.")
     raw = replace(raw, splits=splits, shape=shape, notes=tuple(notes))
-    return _dataset(raw, name, source, choice, rule, missing=bool(found.missing))
+    return _dataset(raw, name, source, choice, rule, whole=not found.missing)
 
 
-def _dataset(raw: Raw, name: str, source: str, choice: Choice, rule: str, *, missing: bool = False) -> Dataset:
+def _dataset(raw: Raw, name: str, source: str, choice: Choice, rule: str, *, whole: bool) -> Dataset:
     """Return the data set of split rows whose law and scale are settled."""
     made = Dataset(
         name=name,
@@ -80,7 +83,8 @@ def _dataset(raw: Raw, name: str, source: str, choice: Choice, rule: str, *, mis
         scale=1.0 if choice.scale is None else choice.scale,
         columns=raw.columns,
         class_names=raw.class_names,
-        missing=missing,
+        missing=not whole or bool((np.asarray(choice.scale) == 0).any()),
+        whole=whole,
         split_rule=rule,
         notes=raw.notes,
     )
@@ -118,8 +122,10 @@ def _scaled(
         total = math.sqrt(float(np.mean(deviation**2 + (mean - mean.mean()) ** 2)))
         return replace(choice, shift=float(mean.mean()), scale=total or 1.0)
     _refuse_rounding(found, deviation, source, names)
-    scale = np.where(deviation > 0, deviation, 1.0)
-    return replace(choice, shift=mean, scale=scale)  # type: ignore[arg-type]
+    if not deviation.any():
+        return replace(choice, shift=mean, scale=np.ones_like(mean))  # type: ignore[arg-type]
+    # The value as it was given: single precision would make 0.10000000149 of 0.1.
+    return replace(choice, shift=np.where(found.constant, found.lows, mean), scale=deviation)  # type: ignore[arg-type]
 
 
 def _moments(x: Any) -> tuple[Float[np.ndarray, " D"], Float[np.ndarray, " D"]]:
@@ -137,7 +143,9 @@ def _moments(x: Any) -> tuple[Float[np.ndarray, " D"], Float[np.ndarray, " D"]]:
 
 def _refuse_rounding(found: Understanding, deviation: np.ndarray, source: str, names: Any) -> None:
     largest = np.maximum(np.abs(found.lows), np.abs(found.highs))
-    rough = np.where(found.constant, 0.0, largest * 2.0**-24 / np.maximum(deviation, 1e-300)) > _ROUGH
+    # A column that only the training rows never change is judged by the others.
+    spread = np.where(deviation > 0, deviation, found.highs - found.lows)
+    rough = np.where(found.constant, 0.0, largest * 2.0**-24 / np.maximum(spread, 1e-300)) > _ROUGH
     if rough.any():
         column = int(rough.argmax())
         raise ReverieError(
@@ -160,13 +168,28 @@ def _law(choice: Choice, found: Understanding) -> list[str]:
             notes.append(f"Values are divided by the largest, {choice.scale:g}.")
         return notes
     notes = [f"{text}."]
-    if choice.likelihood == "gaussian" and found.constant.any():
-        notes.append(
-            "A column that never changes has no density: its share of the likelihood grows as a model narrows on it, "
-            "so compare only models of the same rows, or leave the column out."
-        )
     if choice.likelihood == "gaussian" and found.whole:
         notes.append("Whole numbers under a gaussian law: likelihoods are densities, not probabilities.")
+    return notes
+
+
+def _left_out(choice: Choice, found: Understanding, shape: tuple[int, ...], names: Any) -> list[str]:
+    """Return what becomes of columns that never change under a gaussian law."""
+    left = np.flatnonzero(np.asarray(choice.scale) == 0)
+    if not len(left) and choice.likelihood == "gaussian" and found.constant.any():
+        what = "A column" if len(shape) == 1 else "A pixel"
+        return [
+            f"{what} that never changes has no density: its share of the likelihood grows as a model narrows on it, "
+            "so compare only models of the same rows, or leave it out."
+        ]
+    notes = []
+    for column in left[:_NAMED]:
+        where = "" if found.constant[column] else " in the training rows"
+        value = f"{np.asarray(choice.shift)[column]:g}{where}"
+        which = describe.label(int(column), names).replace("column", "Column", 1)
+        notes.append(f"{which} is always {value}: {_GIVEN_BACK}.")
+    if len(left) > _NAMED:
+        notes.append(f"{len(left) - _NAMED:,} more columns never change: {_GIVEN_BACK}.")
     return notes
 
 

@@ -11,10 +11,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, Shaped
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from reverie.data import like
 from reverie.data.rows import Absent, Gathered, Rows, hash_rows, in_memory, pieces
+from reverie.data.source import Source
 
 __all__ = ["DRAWS", "EVALUATION_SEED", "Binarisation", "Dataset", "Likelihood", "Prepare", "Rows", "Source"]
 
@@ -57,43 +58,6 @@ def _uniform_below(key: PRNGKeyArray, p: Float[Array, "... D"]) -> Bool[Array, "
     return halves.astype(jnp.float32) < p * 65536.0
 
 
-class Source(eqx.Module):
-    """The training rows as the compiled loop is given them: arrays on the device, or a way to read them from disk.
-
-    Attributes:
-        x: stored rows (n, D), or None when they are read from disk as needed.
-        y: classes (n,), or None.
-        size: n.
-        disk: the rows on disk, or None.
-    """
-
-    x: Shaped[Array, "n D"] | None
-    y: Int[Array, " n"] | None
-    size: int = eqx.field(static=True)
-    disk: Gathered | None = eqx.field(static=True, default=None)
-
-    def take(self, indices: Int[Array, " B"]) -> tuple[Shaped[Array, "B D"], Int[Array, " B"] | None]:
-        """Return stored rows and classes at `indices` (each in 0..n-1); the same numbers wherever the rows lie."""
-        labels = None if self.y is None else self.y.at[indices].get(mode="promise_in_bounds")
-        if self.disk is None:
-            assert self.x is not None
-            return self.x.at[indices].get(mode="promise_in_bounds"), labels
-        dtype = jax.dtypes.canonicalize_dtype(self.disk.dtype)
-        rows = jax.ShapeDtypeStruct((*indices.shape, self.disk.shape[1]), dtype)
-        return jax.pure_callback(_Reader(self.disk, dtype), rows, indices, vmap_method="sequential"), labels
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """Reads rows on the host, with numpy alone: a callback that asks JAX for anything may wait for itself."""
-
-    disk: Gathered
-    dtype: Any
-
-    def __call__(self, indices: np.ndarray) -> np.ndarray:
-        return self.disk[np.asarray(indices)].astype(self.dtype, copy=False)
-
-
 @dataclass(frozen=True)
 class Dataset:
     """Rows in splits, with everything needed to train on them and to give results in the file's own units.
@@ -106,10 +70,12 @@ class Dataset:
         likelihood: the law chosen for the rows.
         binarisation: how grey became binary; ``as-is`` where nothing was done.
         levels: number of categories (categorical only, else 0).
-        shift, scale: model value = (stored - shift) / scale, per column or one number.
+        shift, scale: model value = (stored - shift) / scale, per column or one number; scale 0 is a column that is
+            always `shift`: a model sees its cells as missing, and it is given back as it is.
         columns: names of a table's columns.
         class_names: names of the classes that `Rows.y` numbers.
-        missing: whether some cells are missing (NaN).
+        missing: whether a model meets missing cells (NaN).
+        whole: whether the rows themselves lack nothing: what is missing then are columns of scale 0 alone.
         split_rule: the named rule that made the splits.
         hash: SHA-256 over every split's bytes, shapes and classes.
         notes: what was understood of the data, a sentence each.
@@ -128,6 +94,7 @@ class Dataset:
     columns: tuple[str, ...] | None = None
     class_names: tuple[str, ...] | None = None
     missing: bool = False
+    whole: bool = False
     split_rule: str = "default"
     notes: tuple[str, ...] = field(default=())
 
@@ -153,14 +120,31 @@ class Dataset:
     @property
     def prepare(self) -> Prepare:
         """The map from a stored row to a training row."""
-        return Prepare(_float32(self.shift), _float32(self.scale), self.binarisation, self.missing)
+        return Prepare(_float32(self.shift), self.divisor, self.binarisation, self.missing)
+
+    @property
+    def constant(self) -> np.ndarray:
+        """Which columns have scale 0, shape (D,): always the same, so they have no density."""
+        return np.broadcast_to(np.asarray(self.scale) == 0, (self.width,))
+
+    @property
+    def divisor(self) -> np.ndarray:
+        """`scale`, float32, to divide by: NaN in place of 0, so that a constant column's cells become missing."""
+        scale = _float32(self.scale)
+        return np.where(scale == 0, np.float32(np.nan), scale)
+
+    @property
+    def log_scales(self) -> np.ndarray:
+        """log scale_d of each column, shape (D,); 0 for a constant one, which has no share in the density."""
+        scale = np.broadcast_to(np.asarray(self.scale, np.float64), (self.width,))
+        return np.log(np.where(self.constant, 1.0, scale))
 
     @property
     def log_scale(self) -> float:
         """sum_d log scale_d: log-density in the file's units = log-density in the model's - `log_scale`."""
         if self.measure == "mass":
             return 0.0
-        return float(np.log(np.broadcast_to(np.asarray(self.scale, np.float64), (self.width,))).sum())
+        return float(self.log_scales.sum())
 
     def size(self, split: str) -> int:
         return int(self.splits[split].x.shape[0])
@@ -192,7 +176,7 @@ class Dataset:
 
     def view(self, stored: np.ndarray, seed: int | list[int] = EVALUATION_SEED) -> np.ndarray:
         """Return stored rows in the model's units, grey rows binarised with a fixed `seed`; missing cells stay NaN."""
-        x = (np.asarray(stored, np.float32) - _float32(self.shift)) / _float32(self.scale)
+        x = (np.asarray(stored, np.float32) - _float32(self.shift)) / self.divisor
         if self.binarisation == "as-is":
             return x
         drawn = self.binarisation in DRAWS
@@ -201,7 +185,8 @@ class Dataset:
 
     def restore(self, x: np.ndarray) -> np.ndarray:
         """Return rows in the file's own units; shape (n, D) stays."""
-        return np.asarray(x, np.float64) * self.scale + self.shift
+        rows = np.asarray(x, np.float64)
+        return np.where(self.constant, 0.0, rows) * self.scale + self.shift
 
     @cached_property
     def mean(self) -> np.ndarray:
@@ -214,7 +199,8 @@ class Dataset:
         for piece in pieces(x):
             total += np.nansum(piece, axis=0, dtype=np.float64)
             seen += (~np.isnan(piece)).sum(axis=0) if piece.dtype.kind == "f" else len(piece)
-        return (total / np.maximum(seen, 1) - self.shift) / self.scale
+        centred = total / np.maximum(seen, 1) - self.shift
+        return np.where(self.constant, 0.0, centred / np.where(self.constant, 1.0, self.scale))
 
     def training_source(self) -> Source:
         """Return the training rows as the compiled loop is given them."""
@@ -229,13 +215,13 @@ class Dataset:
 
         Args:
             rows: a file or folder in any form that can be trained on (a table's columns are found by name, classes are
-                left out), or an array of rows (n, D) or (n, *shape), or one row.
+                left out), a name of `catalogue` (its test rows), or an array of rows (n, D) or (n, *shape), or one row.
             missing: whether cells may be missing (NaN).
 
         Raises:
             ReverieError: for another width, size or range than that of the rows the model was trained on.
         """
-        found, where = like.new_rows(rows, self.shape, self.columns)
+        found, where = like.new_rows(rows, self.shape, self.columns, {self.source: self.split_rule})
         like.check(found, where, self, missing=missing)
         return found
 
@@ -258,6 +244,8 @@ class Dataset:
             **{name: np.asarray(x) if isinstance(x, list) else x for name, x in numbers.items()},
             **names,
             **{name: record[name] for name in plain},
+            # Runs of before constant columns were left out do not say.
+            "whole": record.get("whole", False),
         }
         return Dataset(**fields)
 
@@ -276,6 +264,7 @@ class Dataset:
             "columns": self.columns and list(self.columns),
             "class_names": self.class_names and list(self.class_names),
             "missing": self.missing,
+            "whole": self.whole,
             "split_rule": self.split_rule,
             "hash": self.hash,
             "measure": self.measure,

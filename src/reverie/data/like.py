@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from reverie.data import images, own, tables
+from reverie.data.named import catalogue
 from reverie.errors import ReverieError
 
 
@@ -53,15 +55,23 @@ def load_array(path: str | Path) -> Shaped[np.ndarray, "..."]:
 
 
 def new_rows(
-    rows: Any, shape: tuple[int, ...], columns: tuple[str, ...] | None
+    rows: Any, shape: tuple[int, ...], columns: tuple[str, ...] | None, rules: Mapping[str, str] | None = None
 ) -> tuple[Shaped[np.ndarray, "n D"], str]:
     """Return new rows (n, D) and what a message calls them.
+
+    Args:
+        rows: a file, a folder, the name of a data set (its test rows), or an array.
+        rules: the split to take of a named data set (default: its first), so that no row is one that was trained on.
 
     Raises:
         ReverieError: for another width or size than `shape`, or a table without one of the `columns`.
     """
     if isinstance(rows, str | Path):
         path = Path(rows)
+        named = None if path.exists() else {entry.name: entry for entry in catalogue()}.get(str(rows))
+        if named is not None:
+            raw, _ = named.raw((rules or {}).get(named.name, named.rules[0]))
+            return _flat(np.asarray(raw.splits["test"].x), shape, named.name), named.name
         return _from_file(path, shape, columns), str(path)
     try:
         x = np.asarray(rows)

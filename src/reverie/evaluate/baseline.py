@@ -70,7 +70,7 @@ class _Gaussian:
             square += np.nansum((rows - self.mean) ** 2, axis=0, dtype=np.float64)
             seen += (~np.isnan(rows)).sum(axis=0)
         variance = square / np.maximum(seen, 1)
-        # A constant column has no density; its scale is taken for 1, as the data floor does.
+        # A constant column of a table is missing from every row; a pixel that never changes has no density.
         self.variance = np.where(variance > 0, variance, 1.0)
 
     def __call__(self, x: np.ndarray) -> Float[np.ndarray, " n"]:

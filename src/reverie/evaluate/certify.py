@@ -74,8 +74,7 @@ def log_scales(data: Dataset, rows: Float[np.ndarray, "n D"]) -> Float[np.ndarra
     """Return the sum of log scales over the observed cells of each row; 0 for discrete data."""
     if data.measure == "mass":
         return np.zeros(len(rows))
-    scales = np.log(np.broadcast_to(np.asarray(data.scale, np.float64), (data.width,)))
-    return np.where(np.isnan(rows), 0.0, scales).sum(axis=1)
+    return np.where(np.isnan(rows), 0.0, data.log_scales).sum(axis=1)
 
 
 def require_numbers(result: RowResult) -> None:

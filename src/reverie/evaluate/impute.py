@@ -69,7 +69,7 @@ def impute(
         seed: a row's result depends on its known cells and this alone.
         levels: categories of a cell, for categorical data, whose missing cells start at a random one.
         centre: means of real columns, whose missing cells start at N(centre, 1); all others start uniform in
-            [0, 1], as the paper's do.
+            [0, 1], as the paper's do.  NaN stands for a column that the model never sees: it stays NaN.
 
     Raises:
         ReverieError: when the model cannot, or the mask does not fit.
@@ -147,9 +147,9 @@ def centre_of(data: Dataset) -> Float[np.ndarray, " D"] | None:
     """Return `centre` for the rows of a data set: None, or 0 for real columns, whose training mean that is.
 
     Real rows are scaled to mean 0 and variance 1, so that N(0, 1) is where they are.  The mean is not computed from
-    the rows: what is filled in must not depend on whether the training data are at hand.
+    the rows: what is filled in must not depend on whether the training data are at hand.  A constant column gives NaN.
     """
-    return np.zeros(data.width, np.float32) if data.likelihood == "gaussian" else None
+    return np.where(data.constant, np.float32(np.nan), np.float32(0)) if data.likelihood == "gaussian" else None
 
 
 @eqx.filter_jit
@@ -178,7 +178,9 @@ def _iterate(
     counted = ~fixed.mask & ~jnp.isnan(fixed.truth)
 
     def step(t: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
-        now = jnp.where(fixed.mask, fixed.known, mapped(state[0], fixed.given, fixed.words, t))
+        # What starts as NaN the model has never seen, and is not shown its own guess of it either.
+        guess = jnp.where(jnp.isnan(state[0]), jnp.nan, mapped(state[0], fixed.given, fixed.words, t))
+        now = jnp.where(fixed.mask, fixed.known, guess)
         wrong = jnp.where(counted, (jnp.nan_to_num(fixed.truth) - now) ** 2, 0.0)
         return now, state[1].at[t].set(wrong.sum())
 

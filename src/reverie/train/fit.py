@@ -66,8 +66,7 @@ def mean_log_scale(data: Dataset) -> float:
     if data.measure == "mass":
         return 0.0
     seen = sum((~np.isnan(piece)).sum(axis=0) for piece in pieces(data.splits["train"].x))
-    scales = np.broadcast_to(np.asarray(data.scale, np.float64), (data.width,))
-    return float(np.sum(seen * np.log(scales)) / data.size("train"))
+    return float(np.sum(seen * data.log_scales) / data.size("train"))
 
 
 @dataclass

@@ -1,0 +1,50 @@
+"""The training rows as the compiled loop meets them: on the device, or read from disk as they are needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, Int, Shaped
+
+from reverie.data.rows import Gathered
+
+
+class Source(eqx.Module):
+    """The training rows as the compiled loop is given them: arrays on the device, or a way to read them from disk.
+
+    Attributes:
+        x: stored rows (n, D), or None when they are read from disk as needed.
+        y: classes (n,), or None.
+        size: n.
+        disk: the rows on disk, or None.
+    """
+
+    x: Shaped[Array, "n D"] | None
+    y: Int[Array, " n"] | None
+    size: int = eqx.field(static=True)
+    disk: Gathered | None = eqx.field(static=True, default=None)
+
+    def take(self, indices: Int[Array, " B"]) -> tuple[Shaped[Array, "B D"], Int[Array, " B"] | None]:
+        """Return stored rows and classes at `indices` (each in 0..n-1); the same numbers wherever the rows lie."""
+        labels = None if self.y is None else self.y.at[indices].get(mode="promise_in_bounds")
+        if self.disk is None:
+            assert self.x is not None
+            return self.x.at[indices].get(mode="promise_in_bounds"), labels
+        dtype = jax.dtypes.canonicalize_dtype(self.disk.dtype)
+        rows = jax.ShapeDtypeStruct((*indices.shape, self.disk.shape[1]), dtype)
+        return jax.pure_callback(_Reader(self.disk, dtype), rows, indices, vmap_method="sequential"), labels
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads rows on the host, with numpy alone: a callback that asks JAX for anything may wait for itself."""
+
+    disk: Gathered
+    dtype: Any
+
+    def __call__(self, indices: np.ndarray) -> np.ndarray:
+        return self.disk[np.asarray(indices)].astype(self.dtype, copy=False)
