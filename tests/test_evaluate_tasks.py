@@ -17,7 +17,7 @@ from reverie.data.dataset import Dataset, Rows
 from reverie.errors import ReverieError
 from reverie.evaluate import tasks
 from reverie.evaluate.impute import centre_of, impute, mask_of
-from reverie.evaluate.microscope import entropy, look, top_slots
+from reverie.evaluate.microscope import entropy, look, normalised, top_slots
 from reverie.prob.contracts import Latent
 
 
@@ -366,7 +366,7 @@ def test_the_microscope_works_without_classes_and_without_knocking_out() -> None
 def test_entropy_is_of_the_normalised_attention() -> None:
     weights = np.array([[0.5, 0.5, 0.5, 0.5], [0.0, 0.9, 0.0, 0.0], [0.1, 0.3, 0.0, 0.0], [0, 0, 0, 0]])
     expected = [np.log(4), 0.0, -0.25 * np.log(0.25) - 0.75 * np.log(0.75), 0.0]
-    np.testing.assert_allclose(entropy(weights), expected, atol=1e-12)
+    np.testing.assert_allclose(entropy(normalised(weights)), expected, atol=1e-12)
 
 
 def test_a_model_without_a_memory_is_told() -> None:
