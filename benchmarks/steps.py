@@ -48,6 +48,7 @@ from reverie.data.dataset import Dataset, Rows  # noqa: E402
 from reverie.models.directed import iwae, mem_vae, vae  # noqa: E402
 from reverie.train.draws import Feed  # noqa: E402
 from reverie.train.engine import Engine  # noqa: E402
+from reverie.train.provenance import provenance  # noqa: E402
 from reverie.train.recipe import Brief  # noqa: E402
 
 CLOCK = time.process_time if ARGS.threads == 1 else time.perf_counter
@@ -234,7 +235,8 @@ def main() -> None:
         ("mem-vae", mem_vae, {"batch": 100}, (MEM_UP, MEM_DOWN), 1),
     ]
     report = {"machine": platform.processor() or platform.machine(), "threads": ARGS.threads, "jax": jax.__version__,
-              "clock": "processor" if ARGS.threads == 1 else "wall", "jobs": []}  # fmt: skip
+              "clock": "processor" if ARGS.threads == 1 else "wall", "jobs": [],
+              **{name: provenance()[name] for name in ("commit", "hardware")}}  # fmt: skip
     report["jobs"].append(overhead())
     print(json.dumps(report["jobs"][-1]), file=sys.stderr)
     for job in jobs:

@@ -34,7 +34,7 @@ def fill(text: str, marker: str, content: str) -> str:
 def speed(report: dict[str, Any]) -> Iterator[str]:
     """Yield the lines of the table of a benchmark's report."""
     clock = "one thread, processor time" if report["clock"] == "processor" else f"{report['threads']} threads"
-    how = "; ".join(filter(None, ("`make bench`", report.get("note"), report.get("commit"))))
+    how = "; ".join(filter(None, ("`make bench`", report.get("note"), (report.get("commit") or "")[:9])))
     yield f"Milliseconds a step, {clock} ({how}); ratios hold on other machines, milliseconds do not:"
     yield ""
     yield "| job | ours | matrix products alone | bare loop | pythae |\n|---|---|---|---|---|"

@@ -21,6 +21,9 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".pytest_cache" / 
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Data files that lie beside the repository, as they do where it is developed, are found without being named.
+if (ROOT.parent / "shared" / "data").is_dir():
+    os.environ.setdefault("REVERIE_DATA", str(ROOT.parent / "shared" / "data"))
 # A test's subprocess runs this tree, installed or not.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
 

@@ -82,7 +82,8 @@ def class_graph(profile: Float[np.ndarray, "classes slots"], class_names: Sequen
         name = class_names[c] if c < len(class_names) else str(c)
         box = {"boxstyle": "round,pad=0.3", "facecolor": RULE, "edgecolor": "none"}
         axes.text(x, y, name, color=INK, ha="center", va="center", fontweight="bold", bbox=box)
-    axes.set(xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), xticks=[], yticks=[])
+    low, high = places.min(axis=0) - 0.2, places.max(axis=0) + 0.2
+    axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     return figure
 
