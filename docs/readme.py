@@ -76,7 +76,8 @@ def targets() -> Iterator[str]:
 
 def _cell(row: dict[str, Any]) -> str:
     ours = row["ours"]
-    done = f"{row['epochs']:g} of {row['paper_epochs']:g} epochs, {(row['commit'] or 'no commit')[:9]}"
+    done = f"{row['epochs']:g} of {row['paper_epochs']:g} epochs, budget {row['budget']}"
+    done += f", {(row['commit'] or 'no commit')[:9]}"
     return f"{row['published']:.2f}, **{ours['value']:.2f}** ± {ours['standard_error']:.2f} ({done})"
 
 

@@ -50,7 +50,8 @@ def hardware() -> str:
 
     devices = [device.device_kind for device in jax.devices()]
     kinds = [f"{devices.count(kind)} x {kind}" for kind in dict.fromkeys(devices) if kind != "cpu"]
-    return ", ".join([f"{_processor()} ({_cores()} cores)", *kinds])
+    cores = _cores()
+    return ", ".join([f"{_processor()} ({cores} core{'s' * (cores > 1)})", *kinds])
 
 
 def _version(name: str) -> str | None:
