@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, get_args
@@ -484,3 +485,12 @@ def test_a_length_and_a_budget_of_minutes_go_together() -> None:
     train_command._consistent({"epochs": 10, "minutes": 1.0})
     with pytest.raises(ReverieError, match="--epochs and --steps"):
         train_command._consistent({"epochs": 10, "steps": 1})
+
+
+def test_strict_tells_doubt_by_the_exit_code(stub: Stub, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    doubted = replace(RECORD, note="UNRELIABLE: the two sides lie 3.0 nats apart; give more temperatures")
+    monkeypatch.setattr(StubRun, "evaluate", lambda self, split="test", **how: {"log_likelihood": doubted})
+    assert cli.main(["evaluate", "x"]) == 0
+    assert "UNRELIABLE" in capsys.readouterr().out
+    code, record = run_json(["evaluate", "x", "--strict"], capsys)
+    assert code == 1 and record["log_likelihood"]["note"].startswith("UNRELIABLE")

@@ -148,3 +148,10 @@ def test_evaluation_never_reads_the_other_splits() -> None:
     spoilt = dataclasses.replace(data, splits={**data.splits, "valid": Rows(np.full((60, 4), 1e9, np.float32))})
     a = evaluate(linear(), data, samples=3)[1].values
     np.testing.assert_array_equal(evaluate(linear(), spoilt, samples=3)[1].values, a)
+
+
+def test_an_argument_of_another_estimator_is_named() -> None:
+    with pytest.raises(ReverieError, match=r"tolerance: importance of a .* does not take it"):
+        evaluate(linear(), dataset(), rows=5, tolerance=0.1)
+    with pytest.raises(ReverieError, match="'exact' is not one of importance, elbo, ais"):
+        evaluate(linear(), dataset(), rows=5, estimator="exact")

@@ -64,7 +64,10 @@ def _subtitle(run: RunView) -> str:
     done = max((float(m["epoch"]) for m in run.metrics if m.get("epoch") is not None), default=None)
     parts = [
         f"{parameters:,} parameters" if isinstance(parameters, int) else None,
-        None if done is None else f"{done:.4g}" + (f" of {plan['epochs']:g}" if plan.get("epochs") else "") + " epochs",
+        # Whole steps make whole epochs only nearly.
+        None
+        if done is None
+        else f"{round(done, 1):g}" + (f" of {plan['epochs']:g}" if plan.get("epochs") else "") + " epochs",
         f"trained in {sections_about.took(run)}" if sections_about.seconds_of(run) else None,
         str(run.record["status"]) if run.record.get("status") not in (None, "finished") else None,
     ]
