@@ -24,6 +24,8 @@ from reverie.train.recipe import Player, Recipe
 
 #: Folded into the run's key before the step, so that the loop's draws never meet those of initialisation.
 _LOOP, _REFRESH = 1, 2**31 - 1
+#: Numbers that a player moves, from which on copying them costs more than ordering their updates.
+_MANY = 50_000
 
 
 class State(eqx.Module):
@@ -213,8 +215,11 @@ def _all_before_any(gradients: PyTree) -> PyTree:
 
     Weights are then updated where they lie.  Otherwise XLA copies all of them at every step, a tenth of a VAE's time,
     as an update may come before another gradient that still reads the old weights; a barrier is dropped too early.
+    Few weights are copied faster than waited for.
     """
     leaves = [leaf for leaf in jax.tree.leaves(gradients) if is_trainable(leaf)]
+    if sum(leaf.size for leaf in leaves) < _MANY:
+        return gradients
     # Zero, but not so that a compiler could know; what is not a number is not kept to itself.
     zero = sum((jnp.minimum(jnp.abs(leaf.ravel()[0]), 0.0) for leaf in leaves if leaf.size), start=jnp.zeros(()))
     return jax.tree.map(lambda leaf: leaf + zero.astype(leaf.dtype) if is_trainable(leaf) else leaf, gradients)
