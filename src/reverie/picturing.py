@@ -159,10 +159,8 @@ def codes(run: Trained, *, seed: int = 0) -> None:
 def filters(run: Trained, *, seed: int = 0) -> None:
     """Keep the units' weights and how often each is on over test rows, the most used first."""
     rows, _ = shown(run, _CODED)
-    weights, used = (
-        np.asarray(run.model.filters()),
-        tasks.encode(run.model, rows).mean(axis=0)[: len(run.model.filters())],
-    )
+    weights = np.asarray(run.model.filters())
+    used = tasks.encode(run.model, rows).mean(axis=0)[: len(weights)]
     order = np.argsort(-used, kind="stable")[:_FILTERS]
     run.folder.save_arrays("filters", filters=weights[order], used=used[order], units=order)
 

@@ -119,11 +119,10 @@ def _rank(key: str) -> tuple[float, int, int]:
     """Order evaluations: more rows before fewer, annealed before sampled before the ELBO, more samples before fewer."""
     estimator, _, rows = key.split("/", 1)[-1].partition("/")
     kind, _, size = estimator.partition("-")
-    samples, order = size.split("x")[0], ("elbo", "importance", "ais")
+    samples, order = size.split("x")[0], ("elbo", "importance", "ais", "enumerated")
     number = int(samples) if samples.isdigit() else 0
     all_rows = int(rows) if rows.isdigit() else math.inf
-    # What is exact is no sample of anything.
-    return all_rows, len(order) if kind == "enumerated" else order.index(kind) if kind in order else -1, number
+    return all_rows, order.index(kind) if kind in order else -1, number
 
 
 def _judged(path: Path, name: str, found: Mapping[str, Any], key: str) -> Judged:

@@ -27,6 +27,7 @@ from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError
 from reverie.estimate import Estimate
 from reverie.evaluate.certify import certify
+from reverie.evaluate.mapped import over_rows
 from reverie.evaluate.rows import RowResult, Watch, as_rows, checked_seed, on_device, visiting_order
 from reverie.prob import partition
 from reverie.prob.anneal import Annealed
@@ -39,7 +40,6 @@ WIDE, FEW = 1.0, 5.0
 #: Hidden units above a row whose states are counted for it, and sweeps of the chains that are annealed backwards.
 COUNTED, SETTLED = 12, 1000
 _PIECE = 250
-_BLOCK = 1000
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Annealing:
 
     def backwards(self, states: Any, temperatures: int) -> dict[str, Any]:
         """Return what chains led back say of log Z, from `states` that a chain of the model's own has settled at."""
-        settled = _settled(self.model, jax.random.fold_in(self.key, 4), states)
+        settled = partition.swept(self.model, jax.random.fold_in(self.key, 4), states, jnp.int32(0), jnp.int32(SETTLED))
         done = self.lead(jax.vmap(Annealed.start)(settled), 5, temperatures, back=True)
         found = partition.certain(np.asarray(done.log_weight()))
         return {**found, "value": self.log_z0 - found["value"]}
@@ -161,18 +161,16 @@ def _drawn(model: Any, keys: Array, rows: Array) -> Any:
     return jax.vmap(model.draw_state)(keys, rows)
 
 
-@eqx.filter_jit
-def _settled(model: Any, key: Array, states: Any) -> Any:
-    def chain(own: Array, state: Any) -> Any:
-        sweep = lambda i, now: model.sweep(jax.random.fold_in(own, i), now)  # noqa: E731
-        return jax.lax.fori_loop(0, SETTLED, sweep, state)
-
-    return jax.vmap(chain)(jax.random.split(key, jax.tree.leaves(states)[0].shape[0]), states)
+def _log_unnormalised(model: Any, key: Array, x: Array, given: Array | None) -> Array:
+    return model.log_unnormalised(x)
 
 
-@eqx.filter_jit
-def _unnormalised(model: Any, rows: Array, how: str) -> Array:
-    return jax.vmap(getattr(model, how))(rows)
+def _log_counted(model: Any, key: Array, x: Array, given: Array | None) -> Array:
+    return model.log_counted(x)
+
+
+def _log_bound(model: Any, key: Array, x: Array, given: Array | None) -> Array:
+    return model.log_bound(x)
 
 
 def unnormalised(model: Any, rows: Float[np.ndarray, "n D"]) -> tuple[Float[np.ndarray, " n"], bool]:
@@ -182,20 +180,14 @@ def unnormalised(model: Any, rows: Float[np.ndarray, "n D"]) -> tuple[Float[np.n
         ReverieError: for a model that has neither.
     """
     if isinstance(model, Marginal):
-        how = "log_unnormalised"
+        how = _log_unnormalised
     elif isinstance(model, Bounded):
-        how = "log_counted" if model.countable_units <= COUNTED else "log_bound"
+        how = _log_counted if model.countable_units <= COUNTED else _log_bound
     else:
         raise ReverieError(f"evaluate: a {type(model).__name__} has no density of a row")
-    parts = []
     with jax.default_matmul_precision("highest"):
-        for start in range(0, len(rows), _BLOCK):
-            block = rows[start : start + _BLOCK]
-            # Padded with its own first row: one shape, one executable.
-            width = _BLOCK if len(rows) > _BLOCK else 1 << (len(rows) - 1).bit_length()
-            padded = np.concatenate([block, np.repeat(block[:1], width - len(block), axis=0)])
-            parts.append(np.asarray(_unnormalised(model, jnp.asarray(padded), how), np.float64)[: len(block)])
-    return np.concatenate(parts), how != "log_bound"
+        found = np.asarray(over_rows(how, model, rows), np.float64)
+    return found, how is not _log_bound
 
 
 def partition_function(
@@ -319,7 +311,7 @@ def validator(rows: int = 1000, seed: int = 0, temperatures: int = 500) -> Calla
 
     def validate(model: Any, data: Dataset, key: Any = None) -> Estimate:
         x = data.rows("valid", 0, rows)
-        if countable(model) and partition.state_units(model) <= 20:
+        if partition.state_units(model) <= 20:
             result = annealed_energy(model, x, exact=True)
             return certify(result, data, "valid", indices=np.arange(len(x)))
         annealing = Annealing(model, Plan(most=temperatures), seed)

@@ -38,7 +38,6 @@ ENERGY: dict[str, Callable[..., RowResult]] = {
     "exact": partial(energy.annealed_energy, exact=True),
     "ais": partial(energy.annealed_energy, exact=False),
 }
-NAMES = tuple(dict.fromkeys([*LATENT, *ENERGY]))
 #: Draws (or chains) per row, unless another number is asked for.
 SAMPLES = {"importance": 1000, "elbo": 100, "ais": 16}
 #: Rows of a split that does not fit in memory, unless another number is asked for.

@@ -20,6 +20,7 @@ from reverie.estimate import Estimate
 from reverie.evaluate.likelihood import importance
 from reverie.evaluate.mapped import PerRow, over_rows
 from reverie.evaluate.rows import checked_seed
+from reverie.prob.partition import swept
 
 #: A unit is active when the variance of its posterior mean over rows is larger than this.
 ACTIVE = 1e-2
@@ -191,19 +192,10 @@ def chains(model: Any, n: int, sweeps: Sequence[int], *, seed: int = 0) -> Float
     states = jax.vmap(model.draw_base)(jax.random.split(begin, n))
     frames, done = [], 0
     for upto in sweeps:
-        states = _swept(model, move, states, jnp.int32(done), jnp.int32(upto))
+        states = swept(model, move, states, jnp.int32(done), jnp.int32(upto))
         frames.append(np.asarray(_state_means(model, states)))
         done = upto
     return np.stack(frames)
-
-
-@eqx.filter_jit
-def _swept(model: Any, key: PRNGKeyArray, states: Any, first: Array, last: Array) -> Any:
-    def sweep(i: Array, now: Any) -> Any:
-        keys = jax.random.split(jax.random.fold_in(key, i), jax.tree.leaves(now)[0].shape[0])
-        return jax.vmap(model.sweep)(keys, now)
-
-    return jax.lax.fori_loop(first, last, sweep, states)
 
 
 @eqx.filter_jit

@@ -55,6 +55,17 @@ def start(model: Energy, key: PRNGKeyArray, chains: int) -> Annealed:
     return jax.vmap(Annealed.start)(jax.vmap(model.draw_base)(jax.random.split(key, chains)))
 
 
+@eqx.filter_jit
+def swept(model: Energy, key: PRNGKeyArray, states: PyTree, first: Array, last: Array) -> PyTree:
+    """Return the states of many chains after sweeps `first` to `last` of them; one executable for every piece."""
+    count = jax.tree.leaves(states)[0].shape[0]
+
+    def sweep(i: Array, now: PyTree) -> PyTree:
+        return jax.vmap(model.sweep)(jax.random.split(jax.random.fold_in(key, i), count), now)
+
+    return jax.lax.fori_loop(first, last, sweep, states)
+
+
 def advance(
     model: Energy,
     chains: Annealed,

@@ -104,15 +104,16 @@ class Boltzmann(Energy):
 
     def log_marginal(self, state: State, beta: Beta = 1.0) -> Float[Array, ""]:
         layers = self.layers(state)
-        own = sum((jnp.vdot(self.biases[layer], layers[layer]) for layer in self.odd), start=jnp.zeros(()))
-        return beta * own + sum(self._terms(layer, layers, beta).sum() for layer in self.even)
+        return beta * self._own(layers) + sum(self._terms(layer, layers, beta).sum() for layer in self.even)
 
     def log_ratio(self, state: State, start: Beta, stop: Beta) -> Float[Array, ""]:
         # Term by term: the sums themselves are thousands of times the difference of two near temperatures.
         layers = self.layers(state)
-        own = sum((jnp.vdot(self.biases[layer], layers[layer]) for layer in self.odd), start=jnp.zeros(()))
         rest = [self._terms(layer, layers, stop) - self._terms(layer, layers, start) for layer in self.even]
-        return (stop - start) * own + sum(terms.sum() for terms in rest)
+        return (stop - start) * self._own(layers) + sum(terms.sum() for terms in rest)
+
+    def _own(self, layers: Layers) -> Float[Array, ""]:
+        return sum((jnp.vdot(self.biases[layer], layers[layer]) for layer in self.odd), start=jnp.zeros(()))
 
     def _terms(self, layer: int, layers: Layers, beta: Beta) -> Float[Array, " k"]:
         return self.units(layer).log_partition(self.field(layer, layers, beta))

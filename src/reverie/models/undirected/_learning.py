@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -30,11 +30,19 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError
-from reverie.models.undirected._layered import Boltzmann, Layers, State
+from reverie.evaluate.energy import validator
+from reverie.models.undirected._layered import Boltzmann, Layers, State, base_field, initial
 from reverie.nn.units import Binary, Gaussian
+from reverie.train.draws import minibatch
+from reverie.train.optimise import schedule
+from reverie.train.recipe import Brief, Player, Recipe
 
 Chain = Literal["cd", "pcd", "pt"]
+#: From a machine, rows and a key to the rows' layers (means above the data) and a state each.
+Posterior = Callable[[Any, Float[Array, "B D"], PRNGKeyArray], tuple[Layers, State]]
+M = TypeVar("M", bound=Boltzmann)
 #: How fast the hidden offsets follow the data's averages.
 _FOLLOW = 0.01
 
@@ -158,7 +166,7 @@ def negative(model: Boltzmann, key: PRNGKeyArray, states: State, sweeps: int) ->
 
 
 def gradients(
-    posterior: Callable[[Any, Float[Array, "B D"], PRNGKeyArray], tuple[Layers, State]],
+    posterior: Posterior,
     *,
     chain: Chain,
     sweeps: int,
@@ -263,6 +271,64 @@ def starting_chains(
     keys = jax.random.split(key, replicas * chains)
     states = jax.tree.map(lambda s: s.reshape(replicas, chains, *s.shape[1:]), draw(keys))
     return states, jnp.full(replicas - 1, 0.5)
+
+
+def binary_rows(data: Dataset, model: str) -> None:
+    """Refuse data that a machine of binary units cannot take; `model` with its article."""
+    if data.likelihood != "bernoulli":
+        raise ReverieError(f"likelihood: {model} needs binary data, not {data.likelihood}; give --likelihood bernoulli")
+    if data.missing:
+        raise ReverieError(
+            f"{data.name}: {model} takes no missing cells; fill them in, or train a vae, which leaves them out"
+        )
+
+
+def machine(
+    brief: Brief,
+    kind: type[M],
+    hidden: tuple[int, ...],
+    posterior: Posterior,
+    *,
+    chain: Chain,
+    sweeps: int,
+    chains: int,
+    replicas: int,
+    centred: bool,
+    decay: float,
+    sparsity: float,
+    sparsity_cost: float,
+    batch: int,
+    rate: float,
+    schedule_name: str,
+    momentum: float,
+    select: str,
+    valid_every: float | None,
+) -> tuple[M, Recipe]:
+    """Return an untrained machine of binary units and the recipe of its one player, as the models' recipes ask."""
+    for name, value in (("sweeps", sweeps), ("chains", chains), ("batch", batch), *(("hidden", n) for n in hidden)):
+        require(name, value, 1)
+    require("replicas", replicas, 2)
+    data = brief.data
+    weights_key, chains_key = jax.random.split(brief.key)
+    base = base_field("binary", data.mean, data.size("train"))
+    model = kind(**initial(weights_key, (data.width, *hidden), base, Binary(), 0.01))
+    states, swaps = starting_chains(model, chains_key, chain, chains, replicas)
+    offsets = (jnp.asarray(data.mean, jnp.float32), *(jnp.full(n, 0.5) for n in hidden))
+    found = gradients(
+        posterior, chain=chain, sweeps=sweeps, centred=centred, betas=np.linspace(0.0, 1.0, replicas), decay=decay,
+        sparsity=sparsity, sparsity_cost=sparsity_cost,
+    )  # fmt: skip
+    optimiser = steepest(schedule(schedule_name, rate, brief.steps(batch)), momentum)
+    return model, Recipe(
+        draw=minibatch(data, batch),
+        # The base law is where annealing starts, and nothing to be learnt.
+        players=(Player(optimiser, gradients=found, moves=lambda path: path != "base"),),
+        batch=batch,
+        carry=Carry(states, offsets, swaps),
+        select=select,  # type: ignore[arg-type]
+        validate=validator(),
+        valid_every=valid_every or max(1.0, round(brief.epochs / 10)),
+    )
 
 
 def steepest(rate: optax.Schedule, momentum: float, clip: float = 0.0) -> optax.GradientTransformation:

@@ -37,14 +37,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from reverie.errors import ReverieError
 from reverie.evaluate.claims import Claim, Paper
-from reverie.evaluate.energy import validator
 from reverie.models.undirected import _learning as learning
-from reverie.models.undirected._layered import Boltzmann, Layers, State, base_field, initial
+from reverie.models.undirected._layered import Boltzmann, Layers, State
 from reverie.nn.units import Binary
 from reverie.prob.contracts import Given
-from reverie.train.draws import minibatch
-from reverie.train.optimise import schedule as schedule_of
-from reverie.train.recipe import Brief, Player, Recipe
+from reverie.train.recipe import Brief, Recipe
 
 PAPER = Paper(
     title="Deep Boltzmann Machines",
@@ -190,42 +187,19 @@ def recipe(
         select: which weights count: best on validation, last, or an exponential average.
         valid_every: epochs between validations (default: a tenth of the plan).
     """
-    data = brief.data
-    _check(brief, hidden, sweeps=sweeps, chains=chains, batch=batch, mean_field=mean_field, replicas=replicas)
-    weights_key, chains_key = jax.random.split(brief.key)
-    base = base_field("binary", data.mean, data.size("train"))
-    model = DBM(**initial(weights_key, (data.width, *hidden), base, Binary(), 0.01))
-    states, swaps = learning.starting_chains(model, chains_key, chain, chains, replicas)
-    offsets = (jnp.asarray(data.mean, jnp.float32), *(jnp.full(n, 0.5) for n in hidden))
+    learning.binary_rows(brief.data, "a dbm")
+    learning.require("mean_field", mean_field, 1)
+    if len(hidden) < 2:
+        raise ReverieError(f"hidden: {len(hidden)} layer is an rbm's; give two or more, such as 500,1000")
 
     def posterior(model: DBM, rows: Float[Array, "B D"], key: PRNGKeyArray) -> tuple[Layers, State]:
         # To a tolerance that the gradient cannot see, so that easy batches stop early.
         layers = jax.vmap(lambda x: model.mean_field(x, mean_field, 1e-3))(rows)
         return layers, model.state(layers)
 
-    found = learning.gradients(
-        posterior, chain=chain, sweeps=sweeps, centred=centred, betas=np.linspace(0.0, 1.0, replicas), decay=decay,
-        sparsity=sparsity, sparsity_cost=sparsity_cost,
+    return learning.machine(
+        brief, DBM, hidden, posterior, chain=chain,
+        sweeps=sweeps, chains=chains, replicas=replicas, centred=centred, decay=decay, sparsity=sparsity,
+        sparsity_cost=sparsity_cost, batch=batch, rate=rate, schedule_name=schedule, momentum=momentum, select=select,
+        valid_every=valid_every,
     )  # fmt: skip
-    rates = schedule_of(schedule, rate, brief.steps(batch))
-    return model, Recipe(
-        draw=minibatch(data, batch),
-        players=(Player(learning.steepest(rates, momentum), gradients=found),),
-        batch=batch,
-        carry=learning.Carry(states, offsets, swaps),
-        select=select,
-        validate=validator(),
-        valid_every=valid_every or max(1.0, round(brief.epochs / 10)),
-    )
-
-
-def _check(brief: Brief, hidden: tuple[int, ...], **numbers: int) -> None:
-    data = brief.data
-    if data.likelihood != "bernoulli":
-        raise ReverieError(f"likelihood: a dbm needs binary data, not {data.likelihood}; give --likelihood bernoulli")
-    if data.missing:
-        raise ReverieError(f"{data.name}: a dbm takes no missing cells; fill them in, or train a vae without them")
-    if len(hidden) < 2:
-        raise ReverieError(f"hidden: {len(hidden)} layer is an rbm's; give two or more, such as 500,1000")
-    for name, value in (*numbers.items(), *(("hidden", n) for n in hidden)):
-        learning.require(name, value, 2 if name == "replicas" else 1)

@@ -23,19 +23,13 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from reverie.errors import ReverieError
 from reverie.evaluate.claims import Claim, Paper
-from reverie.evaluate.energy import validator
 from reverie.models.undirected import _learning as learning
-from reverie.models.undirected._layered import Boltzmann, Layers, State, base_field, initial
-from reverie.nn.units import Binary
+from reverie.models.undirected._layered import Boltzmann, Layers, State
 from reverie.prob.contracts import Given
-from reverie.train.draws import minibatch
-from reverie.train.optimise import schedule as schedule_of
-from reverie.train.recipe import Brief, Player, Recipe
+from reverie.train.recipe import Brief, Recipe
 
 PAPER = Paper(
     title="Training Products of Experts by Minimizing Contrastive Divergence",
@@ -131,32 +125,10 @@ def recipe(
         select: which weights count: best on validation, last, or an exponential average.
         valid_every: epochs between validations (default: a tenth of the plan).
     """
-    data = brief.data
-    if data.likelihood != "bernoulli":
-        raise ReverieError(f"likelihood: an rbm needs binary data, not {data.likelihood}; give --likelihood bernoulli")
-    if data.missing:
-        raise ReverieError(
-            f"{data.name}: an rbm takes no missing cells; fill them in, or train a vae, which leaves them out"
-        )
-    for name, value in (("hidden", hidden), ("sweeps", sweeps), ("chains", chains), ("batch", batch)):
-        learning.require(name, value, 1)
-    learning.require("replicas", replicas, 2)
-    weights_key, chains_key = jax.random.split(brief.key)
-    base = base_field("binary", data.mean, data.size("train"))
-    model = RBM(**initial(weights_key, (data.width, hidden), base, Binary(), 0.01))
-    states, swaps = learning.starting_chains(model, chains_key, chain, chains, replicas)
-    offsets = (jnp.asarray(data.mean, jnp.float32), jnp.full(hidden, 0.5))
-    found = learning.gradients(
-        posterior, chain=chain, sweeps=sweeps, centred=centred, betas=np.linspace(0.0, 1.0, replicas), decay=decay,
-        sparsity=sparsity, sparsity_cost=sparsity_cost,
+    learning.binary_rows(brief.data, "an rbm")
+    return learning.machine(
+        brief, RBM, (hidden,), posterior, chain=chain,
+        sweeps=sweeps, chains=chains, replicas=replicas, centred=centred, decay=decay, sparsity=sparsity,
+        sparsity_cost=sparsity_cost, batch=batch, rate=rate, schedule_name=schedule, momentum=momentum, select=select,
+        valid_every=valid_every,
     )  # fmt: skip
-    rates = schedule_of(schedule, rate, brief.steps(batch))
-    return model, Recipe(
-        draw=minibatch(data, batch),
-        players=(Player(learning.steepest(rates, momentum), gradients=found),),
-        batch=batch,
-        carry=learning.Carry(states, offsets, swaps),
-        select=select,
-        validate=validator(),
-        valid_every=valid_every or max(1.0, round(brief.epochs / 10)),
-    )
