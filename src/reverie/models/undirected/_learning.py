@@ -28,13 +28,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError
 from reverie.evaluate.energy import validator
 from reverie.models.undirected._layered import Boltzmann, Layers, State, base_field, initial
 from reverie.nn.units import Binary, Gaussian
+from reverie.prob.tempering import swap_neighbours
 from reverie.train.draws import minibatch
 from reverie.train.optimise import schedule
 from reverie.train.recipe import Brief, Player, Recipe
@@ -106,39 +107,6 @@ def _variance_gradient(model: Boltzmann, data: Layers, chains: Layers) -> Any:
         return (0.5 * layers[0] * stats - stats * fields).mean(axis=0)
 
     return replace(units, log_variance=slope(data) - slope(chains))
-
-
-def swap_neighbours(
-    model: Boltzmann, key: PRNGKeyArray, states: State, betas: Float[Array, " R"], parity: int | Int[Array, ""]
-) -> tuple[State, Float[Array, " R1"]]:
-    r"""Swap the states of every second pair of neighbouring replicas, each chain on its own.
-
-    A pair (i, i+1) is swapped with probability
-    :math:`\min\big(1, \frac{f_i(x_{i+1}) f_{i+1}(x_i)}{f_i(x_i) f_{i+1}(x_{i+1})}\big)`, f being the marginal over the
-    other colour, which is not linear in beta.
-
-    Returns:
-        The states (replicas, chains, ...) and how often each pair was swapped (0 for pairs that were not tried).
-    """
-    replicas = betas.shape[0]
-    chains = states[0].shape[1]
-    log_f = lambda state, beta: jax.vmap(lambda s: model.log_marginal(s, beta))(state)  # noqa: E731
-    own = jax.vmap(log_f)(states, betas)
-    up = jax.vmap(log_f)(jax.tree.map(lambda s: s[:-1], states), betas[1:])
-    down = jax.vmap(log_f)(jax.tree.map(lambda s: s[1:], states), betas[:-1])
-    log_ratio = up + down - own[:-1] - own[1:]
-    tried = (jnp.arange(replicas - 1) % 2 == parity)[:, None]
-    taken = tried & (jnp.log(jax.random.uniform(key, (replicas - 1, chains))) < log_ratio)
-    # Pairs that are tried share no replica, so each replica takes from at most one neighbour.
-    from_above = jnp.concatenate([taken, jnp.zeros((1, chains), bool)])
-    from_below = jnp.concatenate([jnp.zeros((1, chains), bool), taken])
-
-    def move(s: Array) -> Array:
-        wide = lambda flags: flags.reshape(*flags.shape, *(1,) * (s.ndim - 2))  # noqa: E731
-        above, below = jnp.roll(s, -1, axis=0), jnp.roll(s, 1, axis=0)
-        return jnp.where(wide(from_above), above, jnp.where(wide(from_below), below, s))
-
-    return jax.tree.map(move, states), taken.mean(axis=1)
 
 
 def batched_sweeps(model: Boltzmann, key: PRNGKeyArray, states: State, sweeps: int, beta: Any = 1.0) -> State:

@@ -1,0 +1,90 @@
+r"""Chains at several temperatures at once: neighbours swap, or a chain goes up to a hotter one and comes back.
+
+Both leave the model's own law invariant, and both take states from one of its modes to another that block Gibbs alone
+would not reach in the time (Geyer 1991; Neal 1996).
+
+References: Geyer, *Markov Chain Monte Carlo Maximum Likelihood*, 1991; Neal, *Sampling from Multimodal Distributions
+Using Tempered Transitions*, 1996; Salakhutdinov, *Learning in Markov Random Fields using Tempered Transitions*, 2009;
+Desjardins, Courville, Bengio, Vincent & Delalleau, *Parallel Tempering for Training of Restricted Boltzmann Machines*,
+2010.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from reverie.prob.contracts import Energy
+
+
+def swap_neighbours(
+    model: Energy, key: PRNGKeyArray, states: PyTree, betas: Float[Array, " R"], parity: int | Int[Array, ""]
+) -> tuple[PyTree, Float[Array, " R1"]]:
+    r"""Swap the states of every second pair of neighbouring replicas, each chain on its own.
+
+    A pair (i, i+1) is swapped with probability
+    :math:`\min\big(1, \frac{f_i(x_{i+1}) f_{i+1}(x_i)}{f_i(x_i) f_{i+1}(x_{i+1})}\big)`, f being the marginal over the
+    other colour, which is not linear in beta.
+
+    Returns:
+        The states (replicas, chains, ...) and how often each pair was swapped (0 for pairs that were not tried).
+    """
+    replicas = betas.shape[0]
+    chains = jax.tree.leaves(states)[0].shape[1]
+    log_f = lambda state, beta: jax.vmap(lambda s: model.log_marginal(s, beta))(state)  # noqa: E731
+    own = jax.vmap(log_f)(states, betas)
+    up = jax.vmap(log_f)(jax.tree.map(lambda s: s[:-1], states), betas[1:])
+    down = jax.vmap(log_f)(jax.tree.map(lambda s: s[1:], states), betas[:-1])
+    log_ratio = up + down - own[:-1] - own[1:]
+    tried = (jnp.arange(replicas - 1) % 2 == parity)[:, None]
+    taken = tried & (jnp.log(jax.random.uniform(key, (replicas - 1, chains))) < log_ratio)
+    # Pairs that are tried share no replica, so each replica takes from at most one neighbour.
+    from_above = jnp.concatenate([taken, jnp.zeros((1, chains), bool)])
+    from_below = jnp.concatenate([jnp.zeros((1, chains), bool), taken])
+
+    def move(s: Array) -> Array:
+        wide = lambda flags: flags.reshape(*flags.shape, *(1,) * (s.ndim - 2))  # noqa: E731
+        above, below = jnp.roll(s, -1, axis=0), jnp.roll(s, 1, axis=0)
+        return jnp.where(wide(from_above), above, jnp.where(wide(from_below), below, s))
+
+    return jax.tree.map(move, states), taken.mean(axis=1)
+
+
+def tempered_transition(
+    model: Energy, key: PRNGKeyArray, state: PyTree, betas: Float[Array, " n1"]
+) -> tuple[PyTree, Float[Array, ""]]:
+    r"""Lead one state up to hotter laws and back, and accept where it ends or stay (Neal 1996).
+
+    With betas :math:`1 = \beta_0 > \dots > \beta_n`, sweeps at :math:`\beta_1, \dots, \beta_n, \beta_n, \dots,
+    \beta_1` and states :math:`\hat x_0, \dots, \hat x_n = \check x_n, \dots, \check x_0`, the end is accepted with
+
+    .. math:: \min\Big(1, \prod_{k=0}^{n-1} \frac{f_{k+1}(\hat x_k)}{f_k(\hat x_k)}
+              \frac{f_k(\check x_k)}{f_{k+1}(\check x_k)}\Big).
+
+    It leaves :math:`f_1` invariant as every sweep is reversible.
+
+    Args:
+        betas: from 1 down to the hottest, shape (n + 1,).
+
+    Returns:
+        The state, and 1 where the move was accepted.
+    """
+    up, down, last = jax.random.split(key, 3)
+    steps = betas.shape[0] - 1
+
+    def heat(k: Array, at: tuple[PyTree, Array]) -> tuple[PyTree, Array]:
+        now, total = at
+        total = total + model.log_ratio(now, betas[k], betas[k + 1])
+        return model.sweep(jax.random.fold_in(up, k), now, betas[k + 1]), total
+
+    def cool(i: Array, at: tuple[PyTree, Array]) -> tuple[PyTree, Array]:
+        now, total = at
+        k = steps - 1 - i
+        now = model.sweep(jax.random.fold_in(down, k), now, betas[k + 1])
+        return now, total + model.log_ratio(now, betas[k + 1], betas[k])
+
+    hot = jax.lax.fori_loop(0, steps, heat, (state, jnp.zeros(())))
+    end, total = jax.lax.fori_loop(0, steps, cool, hot)
+    taken = jnp.log(jax.random.uniform(last)) < total
+    return jax.tree.map(lambda new, old: jnp.where(taken, new, old), end, state), taken.astype(jnp.float32)
