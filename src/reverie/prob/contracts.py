@@ -151,6 +151,40 @@ class Bounded(Protocol):
         ...
 
 
+@runtime_checkable
+class Coloured(Protocol):
+    """An energy whose layers, numbered from the visible one (0), can be drawn one colour at a time.
+
+    What knows this can hold some cells of layer 0 fixed and draw the rest: pattern completion.
+    """
+
+    @property
+    def odd(self) -> range:
+        """Numbers of the layers that a state holds."""
+        ...
+
+    @property
+    def even(self) -> range:
+        """Numbers of the other layers, the visible one first."""
+        ...
+
+    def draw(self, key: PRNGKeyArray, wanted: range, layers: dict[int, Array]) -> dict[int, Array]:
+        """Draw the layers of one colour given those of the other."""
+        ...
+
+    def means(self, wanted: range, layers: dict[int, Array]) -> dict[int, Array]:
+        """Return E of the layers of one colour given those of the other."""
+        ...
+
+    def layers(self, state: PyTree) -> dict[int, Array]:
+        """Return the layers of a state by number."""
+        ...
+
+    def state(self, layers: dict[int, Array]) -> PyTree:
+        """Return the state that `layers` hold."""
+        ...
+
+
 class Explicit(eqx.Module):
     r"""A model whose :math:`\log p(x)` is a formula."""
 
