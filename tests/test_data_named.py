@@ -113,7 +113,7 @@ def test_without_files_and_network_one_line_says_what_to_do(alone: Path) -> None
     assert "\n" not in text
     for part in ("train-images-idx3-ubyte.gz", "ossci-datasets", "cvdf-datasets", "yann.lecun.com", "REVERIE_DATA"):
         assert part in text or (part == "cvdf-datasets" and "storage.googleapis.com" in text)
-    assert [e.name for e in data.catalogue() if e.here] == ["digits"]
+    assert [e.name for e in data.catalogue() if e.here] == ["digits", "tiny-text"]
 
 
 def small(alone: Path) -> tuple[fetch.Published, bytes]:

@@ -11,9 +11,10 @@ from reverie.console import Answer, table
 from reverie.errors import ReverieError
 
 BRING = (
-    "Your own: --data FILE takes a .csv, .npy, .npz (with train, valid and test arrays if you have splits) or a\n"
-    "folder of images; `reverie data FILE` says what would be understood of it.  The files of a name are looked for\n"
-    "in $REVERIE_DATA first, and fetched once otherwise."
+    "Your own: --data FILE takes a .csv, .npy, .npz (with train, valid and test arrays if you have splits), a folder\n"
+    "of images, or documents: a folder of .txt files, a .txt file with one a line, word counts (scipy.sparse's .npz,\n"
+    "any table with --likelihood counts); `reverie data FILE` says what would be understood.  The files of a name are\n"
+    "looked for in $REVERIE_DATA first, and fetched once otherwise."
 )
 
 

@@ -58,7 +58,9 @@ def train(
     model: Model,
     /,
     *,
-    data: Annotated[str, Parameter(metavar="NAME|FILE", help="A name of `reverie data`, a file, a folder of images.")],
+    data: Annotated[
+        str, Parameter(metavar="NAME|FILE", help="A name of `reverie data`, a file, a folder of images or texts.")
+    ],
     run: Annotated[Path | None, Parameter(metavar="DIR", help="Run folder [default: runs/<model>-<data>-<n>].")] = None,
     seed: Annotated[int | None, Parameter(help="Of everything random in the run [default: 0].")] = None,
     seeds: Annotated[int | None, Parameter(help="Train so many runs; tell their mean and 95 % interval.")] = None,
@@ -79,7 +81,7 @@ def train(
     ] = None,
     split_rule: Annotated[str | None, Parameter(metavar="NAME", help="A named split of the data.")] = None,
     likelihood: Annotated[
-        Literal["bernoulli", "categorical", "gaussian"] | None,
+        Literal["bernoulli", "categorical", "gaussian", "counts"] | None,
         Parameter(help="Law of the rows [default: what suits the data]."),
     ] = None,
     data_seed: Annotated[int, Parameter(help="Of the split of your own data.")] = 0,

@@ -41,9 +41,11 @@ def load(
     Args:
         spec: a name of `catalogue`, a path (.csv, .npy, .npz, .amat or a folder of images), an array (n, D) or
             (n, height, width[, 3]), or a mapping with ``train``, ``valid`` and ``test`` arrays and classes
-            ``train_labels`` ...; one that lacks is held out of ``train``.
-        binarisation: ``dynamic``, ``sampled-fixed``, ``threshold`` or ``as-is``; None for what suits.
-        likelihood: ``bernoulli``, ``categorical`` or ``gaussian``; None for what suits.
+            ``train_labels`` ...; one that lacks is held out of ``train``.  Documents are word counts of
+            ``scipy.sparse`` (.npz or a matrix), a folder of .txt files, a .txt file with one a line, or lists of texts.
+        binarisation: ``dynamic``, ``sampled-fixed``, ``threshold``, ``as-is``, or ``means`` (grey as it is, for what
+            needs no likelihood); None for what suits.
+        likelihood: ``bernoulli``, ``categorical``, ``gaussian`` or ``counts``; None for what suits.
         split_rule: a named split of a named set; None for the default.
         seed: of the random split of own data.
 
@@ -75,14 +77,17 @@ def load_array(path: str | Path) -> np.ndarray:
 def _named(entry: Entry, wish: Any) -> Dataset:
     from dataclasses import replace
 
-    from reverie.data import build, describe
+    from reverie.data import build, counts, describe
     from reverie.data.splits import check_rule
 
     rule = check_rule(wish.split_rule, entry.rules, entry.name)
     if wish.binarisation is None and wish.likelihood in (None, "bernoulli"):
         wish = replace(wish, binarisation=entry.binarisation)
+    if wish.binarisation == "means" and wish.likelihood is None and entry.binarisation is not None:
+        wish = replace(wish, likelihood="bernoulli")
     raw, text = entry.raw(rule)
-    found = describe.understand([rows.x for rows in raw.splits.values()], entry.shape)
+    raw = counts.as_asked(raw, wish.likelihood, wish.binarisation, entry.name)
+    found = describe.understand([rows.x for rows in raw.splits.values()], entry.shape, raw.columns)
     # A rule may give a row twice; the default split gives every row once.
     found = replace(found, rows=sum(entry.rows))
     return build.settle(raw, entry.name, entry.name, wish, found, rule, text, entry.white)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from reverie.data import describe
+from reverie.data import counts, describe
 from reverie.data.dataset import Dataset
 from reverie.data.describe import Choice, Understanding
 from reverie.data.rows import Raw, Rows, hash_rows, narrow, pieces
@@ -40,8 +40,9 @@ def assemble(raw: Raw, name: str, source: str, wish: Wish) -> Dataset:
         ReverieError: one line that names the file, what is wrong and what to do.
     """
     check_rule(wish.split_rule, (RANDOM,) if "all" in raw.splits else (OWN,), source)
-    splits, rule, text = divide(raw.splits, wish.seed, source)
     try:
+        raw = counts.as_asked(raw, wish.likelihood, wish.binarisation, source)
+        splits, rule, text = divide(raw.splits, wish.seed, source)
         found = describe.understand((rows.x for rows in raw.splits.values()), raw.shape, raw.columns)
         return settle(replace(raw, splits=splits), name, source, wish, found, rule, text)
     except ReverieError as error:
@@ -53,12 +54,16 @@ def settle(
     raw: Raw, name: str, source: str, wish: Wish, found: Understanding, rule: str, text: str, white: float | None = None
 ) -> Dataset:
     """Return the data set of rows in their splits, of which `found` is known."""
-    choice = describe.choose(found, wish.likelihood, wish.binarisation, white)
+    choice = describe.choose(found, wish.likelihood, wish.binarisation, white, raw.likelihood)
     dtype = narrow(found.low, found.high, found.whole, bool(found.missing))
     splits = {split: Rows(rows.x.astype(dtype, copy=False), rows.y) for split, rows in raw.splits.items()}
-    shape = _picture(raw, found)
+    shape = raw.shape if choice.likelihood == counts.LAW else _picture(raw, found)
     choice = _scaled(choice, found, splits["train"].x, shape, source, raw.columns)
     law = [*_law(choice, found), *_left_out(choice, found, shape, raw.columns)]
+    if choice.likelihood == counts.LAW:
+        law.append(counts.lengths(splits))
+    elif describe.may_be_counts(found, shape):
+        law.append("Whole numbers, mostly zeros: if they are counts, as of words, --likelihood counts takes them so.")
     notes = [*describe.sentences(found, shape, raw.columns), *raw.notes, *law, text]
     if raw.class_names:
         notes.append(f"{len(raw.class_names):,} classes: {_few(raw.class_names)}.")
@@ -162,6 +167,7 @@ def _law(choice: Choice, found: Understanding) -> list[str]:
             "sampled-fixed": "each pixel drawn once",
             "threshold": "cut at one half",
             "as-is": "as they are",
+            "means": "grey as it is, which has no likelihood",
         }
         notes = [f"{text}; binarisation: {choice.binarisation}, {how[choice.binarisation]}."]
         if choice.scale not in (1.0, 255.0) and found.kind not in ("binary",):

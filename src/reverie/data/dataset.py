@@ -19,8 +19,8 @@ from reverie.data.source import Source
 
 __all__ = ["DRAWS", "EVALUATION_SEED", "Binarisation", "Dataset", "Likelihood", "Prepare", "Rows", "Source"]
 
-Likelihood = Literal["bernoulli", "categorical", "gaussian"]
-Binarisation = Literal["dynamic", "sampled-fixed", "threshold", "as-is"]
+Likelihood = Literal["bernoulli", "categorical", "gaussian", "counts"]
+Binarisation = Literal["dynamic", "sampled-fixed", "threshold", "as-is", "means"]
 
 #: The seed with which every evaluation binarises grey rows once (the MEM-VAE paper's own).
 EVALUATION_SEED = 1234
@@ -68,7 +68,8 @@ class Dataset:
         splits: ``train``, ``valid``, ``test`` to `Rows`; x of shape (n, D) in the stored dtype.
         shape: of one row as a person sees it: (28, 28), (h, w, 3), or (D,) for a table.
         likelihood: the law chosen for the rows.
-        binarisation: how grey became binary; ``as-is`` where nothing was done.
+        binarisation: how grey became binary; ``as-is`` where nothing was done, ``means`` where grey stays grey (for
+            models judged by a task: it has no likelihood).
         levels: number of categories (categorical only, else 0).
         shift, scale: model value = (stored - shift) / scale, per column or one number; scale 0 is a column that is
             always `shift`: a model sees its cells as missing, and it is given back as it is.
@@ -177,7 +178,7 @@ class Dataset:
     def view(self, stored: np.ndarray, seed: int | list[int] = EVALUATION_SEED) -> np.ndarray:
         """Return stored rows in the model's units, grey rows binarised with a fixed `seed`; missing cells stay NaN."""
         x = (np.asarray(stored, np.float32) - _float32(self.shift)) / self.divisor
-        if self.binarisation == "as-is":
+        if self.binarisation in ("as-is", "means"):
             return x
         drawn = self.binarisation in DRAWS
         cut = np.random.default_rng(seed).random(x.shape, np.float32) < x if drawn else x >= 0.5
@@ -215,13 +216,14 @@ class Dataset:
 
         Args:
             rows: a file or folder in any form that can be trained on (a table's columns are found by name, classes are
-                left out), a name of `catalogue` (its test rows), or an array of rows (n, D) or (n, *shape), or one row.
+                left out; text is counted with the words of training), a name of `catalogue` (its test rows), a list of
+                texts, or an array of rows (n, D) or (n, *shape), or one row.
             missing: whether cells may be missing (NaN).
 
         Raises:
             ReverieError: for another width, size or range than that of the rows the model was trained on.
         """
-        found, where = like.new_rows(rows, self.shape, self.columns, {self.source: self.split_rule})
+        found, where = like.new_rows(rows, self.shape, self.columns, {self.source: self.split_rule}, self.likelihood)
         like.check(found, where, self, missing=missing)
         return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,14 +12,16 @@ from jaxtyping import Bool, Float
 from reverie.data.rows import pieces
 from reverie.errors import ReverieError, nearest
 
-LIKELIHOODS = ("bernoulli", "categorical", "gaussian")
-BINARISATIONS = ("dynamic", "sampled-fixed", "threshold", "as-is")
+LIKELIHOODS = ("bernoulli", "categorical", "gaussian", "counts")
+BINARISATIONS = ("dynamic", "sampled-fixed", "threshold", "as-is", "means")
 #: Whole numbers with at most so many levels are taken as categories; at most so many can be.
 FEW_LEVELS, MOST_LEVELS = 32, 256
 #: Grey rows are drawings, not photographs, when so many of their cells are within a tenth of black or white.
 DRAWN = 0.75
 #: A tabular row with so many columns or more may be a picture laid out flat.
 _FLAT_PICTURE = 49
+#: A table of whole numbers with so many columns and so large a share of zeros may be one of counts.
+_MANY, _SPARSE = 20, 0.5
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Understanding:
         whole: whether all are whole numbers.
         kind: ``binary`` (two values), ``grey`` (0..255, or 0..1), ``counts`` (whole numbers) or ``real``.
         ends: share of the cells within a tenth of the range's ends.
+        zeros: share of the cells that are 0.
         missing: cells that are missing.
         lows, highs: range of each column (NaN where it has no value), shape (D,).
     """
@@ -43,6 +46,7 @@ class Understanding:
     whole: bool
     kind: str
     ends: float
+    zeros: float
     missing: int
     lows: Float[np.ndarray, " D"]
     highs: Float[np.ndarray, " D"]
@@ -82,10 +86,10 @@ def understand(parts: Iterable[Any], shape: tuple[int, ...], names: Sequence[str
     if (lows == highs).all():
         raise ReverieError("data: every row is the same, there is nothing to learn; give rows that differ")
     low, high = float(lows.min()), float(highs.max())
-    two, ends = _ends(parts, low, high)
+    two, ends, zeros = _ends(parts, low, high)
     found = (sum(len(x) for x in parts), len(lows), low, high, whole)
     kind = "binary" if two else _kind(whole, lows, highs, shape)
-    return Understanding(*found, kind, ends, missing, lows, highs)
+    return Understanding(*found, kind, ends, zeros, missing, lows, highs)
 
 
 def label(column: int, names: Sequence[str] | None) -> str:
@@ -119,17 +123,18 @@ def _finite(piece: np.ndarray, first: int, names: Sequence[str] | None) -> None:
         raise ReverieError(f"data: {where} is infinite; replace it by a number, or by NaN if it is missing")
 
 
-def _ends(parts: tuple[Any, ...], low: float, high: float) -> tuple[bool, float]:
-    """Return whether there are two values only, and the share of cells within a tenth of the range's ends."""
-    two, near, seen = True, 0, 0
+def _ends(parts: tuple[Any, ...], low: float, high: float) -> tuple[bool, float, float]:
+    """Return whether there are two values only, and the shares of cells by a tenth at the range's ends, and of 0."""
+    two, near, zeros, seen = True, 0, 0, 0
     reach = (high - low) / 10
     for x in parts:
         for piece in pieces(x):
             known = ~np.isnan(piece) if piece.dtype.kind == "f" else np.ones((), bool)
             two = two and not (known & (piece != low) & (piece != high)).any()
             near += int((known & ((piece < low + reach) | (piece > high - reach))).sum())
+            zeros += int((piece == 0).sum())
             seen += int(known.sum()) if known.ndim else piece.size
-    return two, near / max(seen, 1)
+    return two, near / max(seen, 1), zeros / max(seen, 1)
 
 
 def _kind(whole: bool, lows: np.ndarray, highs: np.ndarray, shape: tuple[int, ...]) -> str:
@@ -162,10 +167,12 @@ def choose(
     likelihood: str | None = None,
     binarisation: str | None = None,
     white: float | None = None,
+    usual: str | None = None,
 ) -> Choice:
     """Return the law that suits the rows, or the one that is asked for; shift and scale None: from training rows.
 
-    `white` is the value that stands for 1 when rows are grey means, where that is known of them.
+    `white` is the value that stands for 1 when rows are grey means, where that is known of them;
+    `usual` is the law of rows of their kind, None where their values tell.
 
     Raises:
         ReverieError: for an unknown law or binarisation, or one that these rows cannot have.
@@ -176,10 +183,13 @@ def choose(
     ):
         if value is not None and value not in known:
             raise ReverieError(f"{argument}: {value!r} is not one of {', '.join(known)}{nearest(str(value), known)}")
+    if binarisation == "means":
+        suits = choose(found, likelihood, None, white)
+        return replace(suits, binarisation="means") if suits.binarisation == "dynamic" else suits
     asked = likelihood is not None
     why = "as asked" if asked else ""
     if likelihood is None:
-        likelihood, why = _suits(found, binarisation)
+        likelihood, why = _suits(found, binarisation, usual)
     if likelihood != "bernoulli" and binarisation not in (None, "as-is"):
         raise ReverieError(
             f"binarisation: {binarisation} makes rows binary, which a {likelihood} law does not want; "
@@ -187,14 +197,18 @@ def choose(
         )
     if likelihood == "categorical":
         return _categories(found, why)
+    if likelihood == "counts":
+        return Choice("counts", "as-is", 0, 0.0, 1.0, why)
     if likelihood == "gaussian":
         return Choice("gaussian", "as-is", why=why)
     return _bernoulli(found, binarisation, why, white)
 
 
-def _suits(found: Understanding, binarisation: str | None) -> tuple[str, str]:
+def _suits(found: Understanding, binarisation: str | None, usual: str | None) -> tuple[str, str]:
     if binarisation not in (None, "as-is"):
         return "bernoulli", "made binary"
+    if usual is not None:
+        return usual, "how often each word occurs"
     if found.kind == "binary":
         return "bernoulli", "two values"
     if found.kind == "grey" and binarisation is None and found.ends >= DRAWN:
@@ -235,6 +249,12 @@ def _bernoulli(found: Understanding, binarisation: str | None, why: str, white: 
         )
     scale = white or (found.white if found.kind == "grey" or found.high <= 1 else found.high)
     return Choice("bernoulli", binarisation or "dynamic", 0, 0.0, scale, why)
+
+
+def may_be_counts(found: Understanding, shape: tuple[int, ...]) -> bool:
+    """Say whether a table looks like one of counts: wide, of whole numbers, mostly zeros."""
+    wide = len(shape) == 1 and found.columns >= _MANY
+    return wide and found.kind == "counts" and found.low == 0 and not found.missing and found.zeros >= _SPARSE
 
 
 def sentences(found: Understanding, shape: tuple[int, ...], names: Sequence[str] | None = None) -> list[str]:

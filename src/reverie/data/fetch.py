@@ -1,7 +1,8 @@
 """Published files: found in `REVERIE_DATA` or in the cache, or fetched from one of several mirrors.
 
 What is trusted is the content: every array read from a published file is compared with its known SHA-256, whatever
-container it came in (a .gz of another compressor, an uncompressed copy, a rebuilt archive).
+container it came in (a .gz of another compressor, an uncompressed copy, a rebuilt archive).  Where no SHA-256 of the
+arrays is known, a file at hand is trusted as far as its reader can check it, and the data set's notes say so.
 """
 
 from __future__ import annotations
@@ -33,16 +34,16 @@ class Published:
     Attributes:
         folder, name: where it lies below `REVERIE_DATA` or the cache.
         urls: of the file, most reliable first.
-        arrays: SHA-256 of the bytes of every array that is read from it, by name.
-        parse: gives those arrays from the file's uncompressed content.
-        keep: whether the arrays are worth keeping beside the file, being slow to read.
+        arrays: SHA-256 of the bytes of every array that is read from it, by name; None where it is not known.
+        parse: gives those arrays from the file's uncompressed content; a `ReverieError` of its own says what is wrong.
+        keep: whether the arrays are worth keeping beside the file, being slow to read (their SHA-256 must be known).
         sha256: of the file as the mirrors give it, where it is known.
     """
 
     folder: str
     name: str
     urls: tuple[str, ...]
-    arrays: Mapping[str, str]
+    arrays: Mapping[str, str | None]
     parse: Callable[[bytes], dict[str, np.ndarray]]
     keep: bool = False
     sha256: str | None = None
@@ -82,7 +83,10 @@ def arrays(file: Published) -> dict[str, np.ndarray]:
         return kept
     path = find(file)
     if path is not None:
-        found = _checked(file, _read(path))
+        try:
+            found = _checked(file, _read(path))
+        except ReverieError as error:
+            raise ReverieError(f"{path}: {error}; replace or remove it") from None
         if found is None:
             raise ReverieError(f"{path}: is not the published file, its content differs; replace or remove it")
     else:
@@ -101,14 +105,19 @@ def _read(path: Path) -> bytes:
 
 
 def _checked(file: Published, content: bytes) -> dict[str, np.ndarray] | None:
-    """Return the arrays if every one is the known one, else None."""
+    """Return the arrays if every one is the known one, else None.
+
+    Raises:
+        ReverieError: when the file's own reader says what is wrong.
+    """
     try:
         while content[:2] == _GZIP:
             content = gzip.decompress(content)
         found = file.parse(content)
-    except (ValueError, OSError, EOFError, IndexError, KeyError, TypeError, zlib.error, ReverieError):
+    except (ValueError, OSError, EOFError, IndexError, KeyError, TypeError, zlib.error):
         return None
-    right = found.keys() == file.arrays.keys() and all(_hash(found[n]) == known for n, known in file.arrays.items())
+    known = {name: digest for name, digest in file.arrays.items() if digest is not None}
+    right = found.keys() == file.arrays.keys() and all(_hash(found[n]) == digest for n, digest in known.items())
     return found if right else None
 
 
@@ -117,7 +126,9 @@ def _hash(array: np.ndarray) -> str:
 
 
 def _kept(file: Published, name: str) -> Path:
-    return cache_folder() / "arrays" / f"{file.folder}-{name}-{file.arrays[name][:16]}.npy"
+    known = file.arrays[name]
+    assert known is not None, f"{file.name}: an array of unknown SHA-256 cannot be kept"
+    return cache_folder() / "arrays" / f"{file.folder}-{name}-{known[:16]}.npy"
 
 
 def _load_kept(file: Published) -> dict[str, np.ndarray] | None:
@@ -162,7 +173,9 @@ def _download(file: Published) -> dict[str, np.ndarray]:
             # A mirror may fail in any way; the next one is asked.
             failures.append(f"{host}: {type(error).__name__}")
             continue
-        found = _checked(file, content)
+        found = None
+        with contextlib.suppress(ReverieError):
+            found = _checked(file, content)
         if found is None:
             failures.append(f"{host}: gave another file")
             continue
@@ -170,7 +183,8 @@ def _download(file: Published) -> dict[str, np.ndarray]:
         return found
     raise ReverieError(
         f"{file.folder}/{file.name}: is not here and no mirror gave it ({'; '.join(failures)}); "
-        "put the file into a folder and name that folder in REVERIE_DATA"
+        f"download {file.urls[0]} and what else of {file.folder} is missing, put the files into a folder and name that "
+        "folder in REVERIE_DATA"
     )
 
 

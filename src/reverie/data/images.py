@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from reverie.data.classes import coded
+from reverie.data import folders
 from reverie.data.rows import Raw, Rows
 from reverie.errors import ReverieError
 
 ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".pgm", ".ppm", ".pnm"}
 SMALLEST = 8
-_SPLITS = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid", "test": "test"}
 
 
 def is_image(path: Path) -> bool:
@@ -30,25 +29,19 @@ def read_folder(folder: Path) -> Raw:
     Raises:
         ReverieError: for no image, one that cannot be read, different sizes, or images beside the classes' folders.
     """
-    files = _files(folder)
+    files = folders.files(folder)
     images = [path for path in files if is_image(path)]
     if not images:
-        raise ReverieError(f"{folder}: no image in this folder (it may hold {', '.join(sorted(ENDINGS)[:6])} ...)")
+        raise ReverieError(
+            f"{folder}: no image in this folder (it may hold {', '.join(sorted(ENDINGS)[:6])} ...), and no .txt file"
+        )
     left_out = len(files) - len(images)
     notes = [f"{left_out:,} files that are no images were left out."] if left_out else []
     pixels, more = read_images(images)
-    shape = pixels.shape[1:]
     rows = pixels.reshape(len(pixels), -1)
-    parts = [path.relative_to(folder).parts[:-1] for path in images]
-    of_split = _splits(parts)
-    if of_split is not None:
-        parts = [part[1:] for part in parts]
-    y, names = _classes(folder, parts)
-    splits = {}
-    for split in dict.fromkeys(of_split or ["all"]):
-        mine = np.asarray([s == split for s in of_split]) if of_split else slice(None)
-        splits[split] = Rows(rows[mine], None if y is None else y[mine])
-    return Raw(splits, shape, None, names, (*notes, *more))
+    places, y, names = folders.arranged(folder, images, "images")
+    splits = {split: Rows(rows[mine], None if y is None else y[mine]) for split, mine in places.items()}
+    return Raw(splits, pixels.shape[1:], None, names, (*notes, *more))
 
 
 def read_images(paths: Sequence[Path]) -> tuple[UInt8[np.ndarray, "n h w *c"], tuple[str, ...]]:
@@ -68,12 +61,6 @@ def read_images(paths: Sequence[Path]) -> tuple[UInt8[np.ndarray, "n h w *c"], t
         return np.stack(found), ()
     notes = () if all(colour) else (f"{len(colour) - sum(colour):,} grey images among colour ones became colour.",)
     return np.stack([_as_colour(image) for image in found]), notes
-
-
-def _files(folder: Path) -> list[Path]:
-    found = [path for path in folder.rglob("*") if path.is_file()]
-    shown = [p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
-    return sorted(shown, key=lambda path: path.relative_to(folder).as_posix())
 
 
 def _read(path: Path) -> UInt8[np.ndarray, "h w *c"]:
@@ -103,19 +90,3 @@ def _as_colour(image: np.ndarray) -> np.ndarray:
 
 def _size(image: np.ndarray) -> str:
     return f"{image.shape[0]} x {image.shape[1]}"
-
-
-def _splits(parts: list[tuple[str, ...]]) -> list[str] | None:
-    """Return the split of each image if the first folders are the splits, ``train`` among them."""
-    first = {part[0].lower() if part else "" for part in parts}
-    if "train" not in first or len(first) < 2 or not first <= _SPLITS.keys():
-        return None
-    return [_SPLITS[part[0].lower()] for part in parts]
-
-
-def _classes(folder: Path, parts: list[tuple[str, ...]]) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
-    if not any(parts):
-        return None, None
-    if not all(parts):
-        raise ReverieError(f"{folder}: images lie beside the subfolders of classes; put them into one of these")
-    return coded(np.asarray([part[0] for part in parts]), str(folder))

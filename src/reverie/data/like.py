@@ -9,9 +9,11 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from reverie.data import images, own, tables
+from reverie.data import counts, images, own, tables, text
 from reverie.data.named import catalogue
+from reverie.data.rows import Raw
 from reverie.errors import ReverieError
+from reverie.progress import for_stderr
 
 
 class Facts(Protocol):
@@ -55,13 +57,19 @@ def load_array(path: str | Path) -> Shaped[np.ndarray, "..."]:
 
 
 def new_rows(
-    rows: Any, shape: tuple[int, ...], columns: tuple[str, ...] | None, rules: Mapping[str, str] | None = None
+    rows: Any,
+    shape: tuple[int, ...],
+    columns: tuple[str, ...] | None,
+    rules: Mapping[str, str] | None = None,
+    likelihood: str | None = None,
 ) -> tuple[Shaped[np.ndarray, "n D"], str]:
     """Return new rows (n, D) and what a message calls them.
 
     Args:
-        rows: a file, a folder, the name of a data set (its test rows), or an array.
+        rows: a file, a folder, the name of a data set (its test rows), an array, or a list of texts.
+        columns: names of the training rows' columns, the words that texts are counted with.
         rules: the split to take of a named data set (default: its first), so that no row is one that was trained on.
+        likelihood: the law of the training rows; a binary one makes of counts whether a word is there.
 
     Raises:
         ReverieError: for another width or size than `shape`, or a table without one of the `columns`.
@@ -71,21 +79,53 @@ def new_rows(
         named = None if path.exists() else {entry.name: entry for entry in catalogue()}.get(str(rows))
         if named is not None:
             raw, _ = named.raw((rules or {}).get(named.name, named.rules[0]))
-            return _flat(np.asarray(raw.splits["test"].x), shape, named.name), named.name
-        return _from_file(path, shape, columns), str(path)
+            return _flat(_counted(raw, raw.splits["test"].x, columns, likelihood, named.name), shape, named.name), (
+                named.name
+            )
+        if text.holds_text(path):
+            return _recounted(path, columns, likelihood, str(path)), str(path)
+        return _from_file(path, shape, columns, likelihood), str(path)
+    if text.is_texts(rows):
+        return _recounted(rows, columns, likelihood, "rows"), "rows"
     try:
-        x = np.asarray(rows)
+        x = np.asarray(rows.toarray() if counts.is_matrix(rows) else rows)
     except ValueError:
         raise ReverieError("rows: they are of unequal length; give an array of shape (n, D)") from None
     return _flat(x, shape, "rows"), "rows"
 
 
-def _from_file(path: Path, shape: tuple[int, ...], columns: tuple[str, ...] | None) -> np.ndarray:
+def _recounted(source: Any, columns: tuple[str, ...] | None, likelihood: str | None, where: str) -> np.ndarray:
+    """Return texts as counts of the words of training; what they have besides is said on stderr."""
+    if columns is None:
+        raise ReverieError(f"{where}: is text, and the model was not trained on words; give rows of numbers")
+    x, said = text.recounted(source, columns, where)
+    for_stderr().say(said)
+    return counts.present(x) if likelihood == "bernoulli" else x
+
+
+def _counted(raw: Raw, x: Any, columns: tuple[str, ...] | None, likelihood: str | None, where: str) -> np.ndarray:
+    """Return counts whose words have names in the order of the words of training; other rows as they are."""
+    x = np.asarray(x[:])
+    if raw.likelihood != counts.LAW:
+        return x
+    if columns and raw.columns and raw.columns != columns:
+        x, lost = counts.aligned(x, raw.columns, columns)
+        for_stderr().say(
+            f"{where}: {lost:,} of its {len(raw.columns):,} words are not of the model's and were left out."
+        )
+    return counts.present(x) if likelihood == "bernoulli" else x
+
+
+def _from_file(
+    path: Path, shape: tuple[int, ...], columns: tuple[str, ...] | None, likelihood: str | None
+) -> np.ndarray:
     if path.suffix.lower() in (".csv", ".tsv", ".txt") and path.exists() and columns and tables.has_header(path):
         return np.asarray(tables.read_csv(path, columns).splits["all"].x)
     raw = own.read(path)
     split = next((s for s in ("all", "test", "train") if s in raw.splits), "all")
-    x = np.asarray(raw.splits[split].x[:])
+    x = _counted(raw, raw.splits[split].x, columns, likelihood, str(path))
+    if raw.likelihood == counts.LAW:
+        return _flat(x, shape, str(path))
     if len(raw.shape) == 3 and len(shape) == 2 and path.suffix.lower() not in (".npy", ".npz"):
         raise ReverieError(f"{path}: is in colour, the model was trained on grey images; convert it")
     if len(raw.shape) == 2 and len(shape) == 3 and raw.shape == shape[:2]:
@@ -121,6 +161,9 @@ def check(x: Shaped[np.ndarray, "n D"], where: str, data: Facts, *, missing: boo
         if not missing:
             _refuse(np.isnan(x), x, where, "is missing; fill it first with `impute`")
     if data.likelihood == "gaussian":
+        return
+    if data.likelihood == counts.LAW:
+        counts.check(x, where, None)
         return
     scaled: Float[np.ndarray, "n D"] = (x.astype(np.float32) - np.float32(data.shift)) / np.float32(data.scale)
     if data.likelihood == "categorical":

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reverie.data import published
+from reverie.data import norb, published, tiny_text
 from reverie.data.fetch import Published, arrays, is_here
 from reverie.data.rows import Raw, Rows
 from reverie.data.splits import cut, permutation
@@ -34,6 +34,8 @@ class Entry:
         binarisation: the default where the rows would not tell.
         white: the value that stands for 1, where the rows would not tell.
         notes: what a reader of results must know besides.
+        words: gives the names of the columns, for word counts.
+        likelihood: the default law where the rows would not tell.
     """
 
     name: str
@@ -50,6 +52,8 @@ class Entry:
     binarisation: str | None = None
     white: float | None = None
     notes: tuple[str, ...] = ()
+    words: Callable[[], tuple[str, ...]] | None = None
+    likelihood: str | None = None
 
     @property
     def here(self) -> bool:
@@ -59,7 +63,8 @@ class Entry:
     def raw(self, rule: str) -> tuple[Raw, str]:
         """Return the rows in their splits, and a sentence about the split."""
         splits, text = self.read(rule)
-        return Raw(splits, self.shape, None, self.classes, self.notes), text
+        columns = self.words() if self.words else None
+        return Raw(splits, self.shape, columns, self.classes, self.notes, self.likelihood), text
 
 
 def _parts(x: np.ndarray, y: np.ndarray | None, places: Mapping[str, np.ndarray]) -> dict[str, Rows]:
@@ -118,6 +123,51 @@ def _frey(rule: str) -> Split:
     return _parts(arrays(published.FREY[0])["rows"], None, places), text
 
 
+def _norb(rule: str) -> Split:
+    splits = {}
+    for split, files in published.NORB.items():
+        labels, toys, pairs = (next(iter(arrays(file).values())) for file in files)
+        held = toys[:, 0] == norb.HELD_OUT
+        parts = {"train": ~held | (rule == "all"), "valid": held} if split == "train" else {"test": ~held}
+        for name, some in parts.items():
+            splits[name] = Rows(norb.foveate(pairs[some]).reshape(-1, norb.PAIR), labels[some].astype(np.int32))
+    sizes = " / ".join(f"{len(splits[name].x):,}" for name in ("train", "valid", "test"))
+    text = f"Split {rule!r}: toy {norb.HELD_OUT} of each category to choose, the published toys to test: {sizes} rows."
+    if rule == "all":
+        text += " The validation rows are training rows too: a choice made on them is optimistic."
+    return splits, text
+
+
+def _tiny_text(rule: str) -> Split:
+    x, main = tiny_text.corpus()
+    train, valid, test = tiny_text.SIZES
+    text = f"Split in the order drawn: {train:,} / {valid} / {test} documents to train, choose and test."
+    return _parts(x, main, cut(np.arange(len(x)), train, valid)), text
+
+
+def _words_in(file: Published) -> tuple[str, ...]:
+    return tuple(bytes(arrays(file)["words"]).decode().split("\n"))
+
+
+def _news(rule: str) -> Split:
+    train, test = (_dense(arrays(file)["cells"], 1995) for file in published.NEWS[:2])
+    splits = _parts(train, None, cut(permutation(len(train), 0), len(train) - 1000, 1000))
+    text = "Split as published, 1,000 training documents held out with seed 0 to choose: 10,258 / 1,000 / 7,487."
+    return {"train": splits["train"], "valid": splits["valid"], "test": Rows(test)}, text
+
+
+def _dense(cells: np.ndarray, words: int) -> np.ndarray:
+    x = np.zeros((cells[-1, 0] + 1, words), np.uint16)
+    x[cells[:, 0], cells[:, 1]] = cells[:, 2]
+    return x
+
+
+def _news_w100(rule: str) -> Split:
+    found = arrays(published.NEWS_W100[0])
+    text = "Split by the permutation of seed 0: 12,242 / 2,000 / 2,000 documents to train, choose and test."
+    return _parts(found["rows"], found["labels"], cut(permutation(16_242, 0), 12_242, 2_000)), text
+
+
 _NUMERALS = tuple("0123456789")
 _ALPHABETS = (
     "Alphabet_of_the_Magi Anglo-Saxon_Futhorc Arcadian Armenian Asomtavruli_(Georgian) Balinese Bengali "
@@ -159,6 +209,39 @@ ENTRIES = (
     Entry(
         "frey-faces", "photographs of one face, frames of a film", (1765, 100, 100), (28, 20), "real numbers",
         "none stated; long public for research", "B. Frey, S. Roweis", _frey, files=published.FREY,
+    ),
+    Entry(
+        "norb-small", "photographs of toys by two cameras, pooled towards the border", (19_440, 4_860, 24_300),
+        (norb.PAIR,), "real numbers, each column centred and scaled", "research only, not to be sold",
+        "Y. LeCun, F. J. Huang, L. Bottou (2004)", _norb, ("toys", "all"), norb.CLASSES,
+        tuple(file for files in published.NORB.values() for file in files), "as-is",
+        notes=("Foveal view: of each 96 x 96 image the central 64 x 64 pixels, and means of blocks in four rings "
+               "around them; 4,488 numbers an image, left camera first.",
+               "Files put into a folder were not compared with a known SHA-256: checked are magic number, shape, "
+               "length, categories and toys.  Files fetched are compared with sums that TensorFlow Datasets recorded."),
+    ),
+    Entry(
+        "tiny-text", "synthetic documents drawn from six themes, made here", tiny_text.SIZES, (len(tiny_text.WORDS),),
+        "word counts", "Apache-2.0", "reverie, data/tiny_text.py", _tiny_text, classes=tuple(tiny_text.THEMES),
+        notes=("Synthetic: no one wrote these documents. Each is drawn from its main theme, half of them from a "
+               "second one too, with a quarter of common words; classes are the main themes.",),
+        words=lambda: tiny_text.WORDS, likelihood="counts",
+    ),
+    Entry(
+        "20news", "posts to 20 newsgroups, counts of 1,995 words", (10_258, 1_000, 7_487), (1995,), "word counts",
+        "none stated; free for research", "K. Lang (1995); A. Srivastava, C. Sutton's preprocessing (2017)", _news,
+        files=published.NEWS, words=lambda: _words_in(published.NEWS[2]), likelihood="counts",
+        notes=("The one document without words in each of the two files is left out; there are no classes. "
+               "The first word, _eos_, never occurs.",
+               "Not the 2,000-word version of the Replicated Softmax and DocNADE papers: their perplexities do not "
+               "compare with these.",),
+    ),
+    Entry(
+        "20news-w100", "posts to 4 groups of newsgroups, which of 100 words occur", (12_242, 2_000, 2_000), (100,),
+        "as is", "none stated; free for research", "S. Roweis", _news_w100,
+        classes=("comp.*", "rec.*", "sci.*", "talk.*"), files=published.NEWS_W100,
+        words=lambda: _words_in(published.NEWS_W100[0]),
+        notes=("A cell is 1 where the document has the word, however often: --likelihood counts takes it as once.",),
     ),
 )  # fmt: skip
 

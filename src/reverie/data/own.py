@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from reverie.data import images, tables
+from reverie.data import counts, images, tables, text
 from reverie.data.classes import coded
 from reverie.data.rows import Gathered, Raw, Rows, resident_limit
 from reverie.errors import ReverieError
@@ -22,13 +23,15 @@ _FORM = "shapes are (n, D) for a table, (n, height, width) or (n, height, width,
 
 
 def read(path: Path) -> Raw:
-    """Read a file or a folder of images.
+    """Read a file, or a folder of images or of text.
 
     Raises:
         ReverieError: for a missing or unreadable file, an unknown ending, or what does not look like rows.
     """
     if not path.exists():
         raise ReverieError(f"{path}: no such file or folder; check the path")
+    if text.holds_text(path):
+        return text.read(path)
     if path.is_dir():
         return images.read_folder(path)
     ending = path.suffix.lower()
@@ -42,8 +45,11 @@ def read(path: Path) -> Raw:
     if ending == ".npy":
         return from_array(read_npy(path), str(path))
     if ending == ".npz":
-        return from_mapping(read_npz(path), str(path))
-    raise ReverieError(f"{path}: unknown ending; give one of {', '.join(ENDINGS)} or a folder of images")
+        arrays = read_npz(path)
+        if not counts.is_sparse(arrays):
+            return from_mapping(arrays, str(path))
+        return replace(from_mapping(counts.read_sparse(path, arrays), str(path)), likelihood=counts.LAW)
+    raise ReverieError(f"{path}: unknown ending; give one of {', '.join(ENDINGS)} or a folder of images or .txt files")
 
 
 def read_npy(path: Path) -> np.ndarray:
@@ -79,7 +85,9 @@ def _unreadable(path: Path, error: Exception) -> ReverieError:
 
 
 def from_array(array: Any, where: str) -> Raw:
-    """Take one array of rows."""
+    """Take one array of rows, a sparse matrix of counts, or a list of texts."""
+    if text.is_texts(array) or counts.is_matrix(array):
+        return from_mapping({"rows": array}, where)
     x, shape = rows_of(array, where)
     return Raw({"all": Rows(x)}, shape)
 
@@ -87,6 +95,7 @@ def from_array(array: Any, where: str) -> Raw:
 def from_mapping(arrays: Mapping[str, Any], where: str) -> Raw:
     """Take arrays by name: ``train``, ``valid``, ``test``, or one of any name; with classes ``y``, ``train_labels`` ...
 
+    Rows are numbers, sparse matrices of counts, or lists of texts.
     Names are understood as ``train``, ``x_train``, ``train_images`` and the like; ``class_names`` and ``columns`` hold
     strings.
 
@@ -95,6 +104,8 @@ def from_mapping(arrays: Mapping[str, Any], where: str) -> Raw:
     """
     names = {key: _names(arrays, key, where) for key in ("class_names", "columns")}
     found, labels = _sorted(arrays, where)
+    found, words, notes, law = _as_counts(found, where)
+    columns = names["columns"] or words
     splits, shape = {}, None
     codes, class_names = _codes(labels, where)
     for split, (name, array) in found.items():
@@ -111,8 +122,26 @@ def from_mapping(arrays: Mapping[str, Any], where: str) -> Raw:
     if names["class_names"] and labels:
         class_names = names["class_names"]
         splits = {s: Rows(r.x, _numbered(labels[s], len(class_names), where)) for s, r in splits.items()}
+    if columns is not None and shape is not None and len(shape) == 1:
+        counts.check_words(columns, shape[0], where)
     order = [split for split in ("all", "train", "valid", "test") if split in splits]
-    return Raw({split: splits[split] for split in order}, shape or (), names["columns"], class_names)
+    return Raw({split: splits[split] for split in order}, shape or (), columns, class_names, notes, law)
+
+
+def _as_counts(
+    found: Mapping[str, tuple[str, Any]], where: str
+) -> tuple[dict[str, tuple[str, Any]], tuple[str, ...] | None, tuple[str, ...], str | None]:
+    """Return rows as arrays of numbers; and if they were texts or sparse, words, notes and the law of counts."""
+    if any(text.is_texts(rows) for _, rows in found.values()):
+        other = next((name for name, rows in found.values() if not text.is_texts(rows)), None)
+        if other is not None:
+            raise ReverieError(f"{where}: {other} is no list of texts, as others are; give texts or numbers throughout")
+        x, words, notes = text.counted({split: list(rows) for split, (_, rows) in found.items()}, where)
+        return {split: (found[split][0], x[split]) for split in found}, words, notes, counts.LAW
+    if not any(counts.is_matrix(rows) for _, rows in found.values()):
+        return dict(found), None, (), None
+    made = {s: (name, counts.dense(x, where) if counts.is_matrix(x) else x) for s, (name, x) in found.items()}
+    return made, None, (), counts.LAW
 
 
 def _names(arrays: Mapping[str, Any], key: str, where: str) -> tuple[str, ...] | None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from jaxtyping import UInt8
 
+from reverie.data import norb
 from reverie.data.fetch import Published
 
 _IDX = {2051: 3, 2049: 1}
@@ -69,6 +72,36 @@ def _shrunk(ink: np.ndarray, size: int = 28) -> UInt8[np.ndarray, "n size size"]
     return ((255 * total + 112) // 225).astype(np.uint8)
 
 
+def _feats(content: bytes) -> dict[str, np.ndarray]:
+    """Read a document a line, "1 word:count word:count ...", as cells (document, word from 0, count).
+
+    The number that a line begins with is a dummy; a document without words has no cell and no number.
+    """
+    lines = [line for line in content.splitlines() if b":" in line]
+    pairs = np.asarray(b" ".join(line.split(b" ", 1)[1] for line in lines).replace(b":", b" ").split(), np.int32)
+    document = np.repeat(np.arange(len(lines), dtype=np.int32), [line.count(b":") for line in lines])
+    return {"cells": np.column_stack([document, pairs[::2] - 1, pairs[1::2]]).astype("<i4")}
+
+
+def _vocabulary(content: bytes) -> dict[str, np.ndarray]:
+    """Read "word 0" a line, the words as bytes between line ends."""
+    return {"words": _lines([line.split()[0].decode() for line in content.splitlines() if line.strip()])}
+
+
+def _lines(words: list[str]) -> UInt8[np.ndarray, " m"]:
+    return np.frombuffer("\n".join(words).encode(), np.uint8)
+
+
+def _w100(content: bytes) -> dict[str, np.ndarray]:
+    from scipy.io import loadmat
+
+    found = loadmat(io.BytesIO(content))
+    names = {key: _lines([str(cell[0]) for cell in found[of].ravel()]) for key, of in _W100_NAMES.items()}
+    rows = np.ascontiguousarray(found["documents"].toarray().T.astype(np.uint8))
+    return {"rows": rows, "labels": found["newsgroups"].ravel().astype(np.uint8) - 1, **names}
+
+
+_W100_NAMES = {"words": "wordlist", "groups": "groupnames"}
 _MNIST = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -156,5 +189,76 @@ FREY = (
         "frey_faces", "frey_rawface.mat",
         ("https://cs.nyu.edu/~roweis/data/frey_rawface.mat", "http://www.cs.nyu.edu/~roweis/data/frey_rawface.mat"),
         {"rows": "2438ba4f0d2a6bd8bac43de756141eaa33c8d248dd613d464bdb1210d9b7af78"}, _frey,
+    ),
+)  # fmt: skip
+
+
+#: Of the .gz files as the first address gave them, recorded by TensorFlow Datasets (url_checksums/smallnorb.txt,
+#: Apache-2.0).  The arrays' own are not known: nobody has read these files here.
+_NORB_SHA256 = {
+    "training-dat": "5ffd6272a07d32695ee1082a26a41a93a37aab8c28da047f8c34ed348d214873",
+    "training-cat": "2784e542c1922060691090952b6cd6278879a216c90f81476f0f00256d42cdaa",
+    "training-info": "de7eb932ebe7a4ee16217fead60660d0eb3d23632c2f4d1c51f88c501c17bf32",
+    "testing-dat": "cf7104eed3e51174d2f65b66d1e5878b9da233b886f161b0d88f4510ba2c7474",
+    "testing-cat": "ecaf6d5bb8c3bc5eab9cf0258f6d2198dd474e016e374836fc097f2e5ff509ff",
+    "testing-info": "16adf314226327ee006d1a44db8cfef52773c06c829951d5653a9f6f310248a2",
+}
+_NORB = ("https://cs.nyu.edu/~ylclab/data/norb-v1.0-small/", "http://www.cs.nyu.edu/~ylclab/data/norb-v1.0-small/")
+
+
+def _norb(split: str) -> tuple[Published, Published, Published]:
+    """Return a split's categories, toys and images: what is small first, so that what is wrong is told soon."""
+    toys = "".join(map(str, norb.INSTANCES[split]))
+    part = f"{split}ing"
+    found = []
+    for kind, array, parse in (
+        ("cat", "labels", norb.categories),
+        ("info", "info", partial(norb.taken, split=split)),
+        ("dat", "pairs", norb.pairs),
+    ):
+        name = f"smallnorb-5x{toys}x9x18x6x2x96x96-{part}-{kind}.mat.gz"
+        urls = tuple(f"{base}{name}" for base in _NORB)
+        sha256 = _NORB_SHA256[f"{part}-{kind}"]
+        found.append(Published("norb_small", name, urls, {array: None}, parse, sha256=sha256))
+    return found[0], found[1], found[2]
+
+
+NORB = {"train": _norb("train"), "test": _norb("test")}
+
+
+_FEATS = "sophieburkhardt/dirichlet-vae-topic-models"
+_FEATS_AT = "70091d4f1df37c7a7eb2995fbbffba36caed46aa/data/20news/"
+
+
+def _news(name: str, array: str, content: str, parse: Callable[[bytes], dict[str, np.ndarray]]) -> Published:
+    plain = name.removesuffix(".gz")
+    urls = tuple(
+        f"{base}{_FEATS_AT}{plain}"
+        for base in (f"https://raw.githubusercontent.com/{_FEATS}/", f"https://github.com/{_FEATS}/raw/")
+    )
+    return Published("20news", name, urls, {array: content}, parse)
+
+
+#: Training documents, test documents, vocabulary.
+NEWS = (
+    _news("train.feat.gz", "cells", "b591056e11e199196a85fea110acbeca9e1f4f790cab0fcfa550aa9eb3cfa75a", _feats),
+    _news("test.feat.gz", "cells", "8422f7fda57b255aa566a23ea643bc0aca1f9f4a249e14d4522250cb47fd7ac7", _feats),
+    _news("vocab.new", "words", "2ef11130793ab52d2b93607c5ceafdb2f18722e4d458f1b50b6bff00346ac402", _vocabulary),
+)
+NEWS_W100 = (
+    Published(
+        "20news", "20news_w100.mat",
+        (
+            "https://cs.nyu.edu/~roweis/data/20news_w100.mat",
+            "https://raw.githubusercontent.com/probml/pmtkdata/42bc2738a294382f9d6ffb1b0203404ffb10295a/20news_w100/"
+            "20news_w100.mat",
+        ),
+        {
+            "rows": "e070a8c2a7959f054ed4f69b6fc5254c768f4c7e0f93e6fa78e92edca1e1b205",
+            "labels": "d6d219322ace515e2ca697fb238f94c28fead4cea8e691ed0b9108924e8beb82",
+            "words": "c4d83d69104c47eaeb172fd44626db9e38b42c9418e124489dfaf1fbe4375d1f",
+            "groups": "8960a8144a692c7d121f0af6dc1599b6a26136b15c3210ac6caed3820fceeb87",
+        },
+        _w100, sha256="6667c5459e22eb544a854bff1443edaaea71735cf1af7b12cc5d986e74af7064",
     ),
 )  # fmt: skip

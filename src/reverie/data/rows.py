@@ -90,6 +90,7 @@ class Raw:
         shape: of one row as a person sees it.
         columns, class_names: names, where there are any.
         notes: what the reader decided, a sentence each.
+        likelihood: the law that rows of this kind have unless another is asked for; None: what suits their values.
     """
 
     splits: Mapping[str, Rows]
@@ -97,6 +98,7 @@ class Raw:
     columns: tuple[str, ...] | None = None
     class_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = field(default=())
+    likelihood: str | None = None
 
 
 def in_memory(x: Any) -> bool:

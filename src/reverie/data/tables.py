@@ -19,7 +19,7 @@ from reverie.errors import ReverieError
 MISSING = {"", "na", "nan", "n/a", "null", "none", "?"}
 #: A column of one of these names holds classes (case does not matter).
 CLASS_COLUMNS = ("label", "class", "y", "target")
-_DELIMITERS = ",;\t|"
+DELIMITERS = ",;\t|"
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,10 @@ def _sniff(path: Path) -> Text:
     lines = _first_lines(path)
     if not lines:
         raise ReverieError(f"{path}: the file has no row; give one row a line")
-    delimiter = max(_DELIMITERS, key=lambda d: min(line.count(d) for line in lines))
+    delimiter = max(DELIMITERS, key=lambda d: min(line.count(d) for line in lines))
     if not any(line.count(delimiter) for line in lines):
         # No delimiter at all: one column, or numbers between spaces.
-        spaced = all(len(line.split()) > 1 and all(map(_is_number, line.split())) for line in lines[1:] or lines)
+        spaced = all(len(line.split()) > 1 and all(map(is_number, line.split())) for line in lines[1:] or lines)
         if spaced:
             cells = [line.split() for line in lines]
             return _headed(path, None, cells)
@@ -90,7 +90,7 @@ def _sniff(path: Path) -> Text:
 
 def _headed(path: Path, delimiter: str | None, cells: list[list[str]]) -> Text:
     first = cells[0]
-    header = any(not _is_number(cell) and cell.strip().lower() not in MISSING for cell in first)
+    header = any(not is_number(cell) and cell.strip().lower() not in MISSING for cell in first)
     notes: tuple[str, ...] = ()
     numbered = [cell.strip() for cell in first if cell.strip()]
     if not header and len(numbered) > 2 and len(numbered) >= len(first) - 1:
@@ -208,7 +208,7 @@ def _numbers(
         cell = row[column].strip()
         if cell.lower() in MISSING:
             found.append(np.nan)
-        elif _is_number(cell):
+        elif is_number(cell):
             found.append(float(cell))
         else:
             where = f"column {text.names[column]!r}" if text.names else f"column {column + 1}"
@@ -228,7 +228,7 @@ def _classes(
         if any(value.lower() in MISSING for value in values):
             row = next(i for i, value in enumerate(values) if value.lower() in MISSING)
             raise ReverieError(f"{text.path}: row {row + 1} has no class in column {name!r}; give it one")
-        if all(_is_number(value) for value in values):
+        if all(is_number(value) for value in values):
             values = values.astype(np.float64)
     if values.dtype.kind == "f" and (not np.isfinite(values).all() or (values != np.round(values)).any()):
         return None, None
@@ -239,5 +239,6 @@ def _classes(
 _NUMBER = re.compile(r"\s*[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|inf(inity)?|nan)\s*", re.IGNORECASE)
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Say whether a cell is a number."""
     return _NUMBER.fullmatch(cell) is not None

@@ -113,6 +113,11 @@ def output_head(key: PRNGKeyArray, fan_in: int, data: Columns) -> eqx.Module:
         return GaussianHead.init(key, fan_in, data.width, 0.5, data.mean)
     if data.likelihood == "categorical":
         return CategoricalHead.init(key, fan_in, data.width, data.levels)
+    if data.likelihood == "counts":
+        raise ReverieError(
+            "likelihood: this model has no law of word counts; use replicated-softmax, or give --likelihood bernoulli "
+            "to model which words occur"
+        )
     raise ReverieError(f"likelihood: {data.likelihood!r} is not one of bernoulli, gaussian, categorical")
 
 
