@@ -2,245 +2,29 @@ r"""How likely rows are under an energy: exact where its states can be counted, 
 
 .. math:: \log p(v) = \log p^*(v) - \log Z
 
-Annealing forwards gives the upper end of the bracket (its :math:`\log Z` is a stochastic lower bound), RAISE on some
-rows the lower end; where hidden layers cannot be drawn given a row, annealing backwards from the model's own chains
-takes RAISE's place, an estimate, as those are no exact draws.  The path is doubled until the ends are as close as
-asked, or the time is over.  What the two ends cannot see is told as UNRELIABLE: few effective chains, or ends that lie
-apart.  Where log p* itself has only a bound, mean field's, the number is one.
+`log_z` brackets the second term and keeps what it found; the error of log Z is shared by all rows.  What the two ends
+cannot see is told as UNRELIABLE: few effective chains, or ends that lie apart.  Where log p* itself has only a bound,
+mean field's, the number is one.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from reverie.data.dataset import Dataset
-from reverie.errors import ReverieError
 from reverie.estimate import Estimate
+from reverie.evaluate.annealing import CHAINS, Annealing, End, Plan, unnormalised
 from reverie.evaluate.certify import certify
-from reverie.evaluate.mapped import over_rows
-from reverie.evaluate.rows import RowResult, Watch, as_rows, checked_seed, on_device, visiting_order
+from reverie.evaluate.log_z import TOLD, Kept, LogZ, countable, counted, partition_function
+from reverie.evaluate.rows import RowResult, Watch, as_rows, on_device
 from reverie.prob import partition
-from reverie.prob.anneal import Annealed
-from reverie.prob.contracts import Bounded, Energy, Marginal
-
-#: Rows of RAISE, chains a row of it, and chains forwards and backwards.
-RAISED, PER_ROW, CHAINS = 100, 10, 100
-#: Ends further apart than this, or fewer effective chains, make a bracket unreliable.
-WIDE, FEW = 1.0, 5.0
-#: Hidden units above a row whose states are counted for it, and sweeps of the chains that are annealed backwards.
-COUNTED, SETTLED = 12, 1000
-_PIECE = 250
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How log Z is bracketed.
-
-    Attributes:
-        chains: annealed each way.
-        temperatures: of the first path; doubled from there.
-        most: temperatures at which doubling ends.
-        tolerance: ends this close (nats) are close enough.
-    """
-
-    chains: int = CHAINS
-    temperatures: int = 1000
-    most: int = 16_000
-    tolerance: float = 0.2
-
-    def __post_init__(self) -> None:
-        for name, least in (("chains", 2), ("temperatures", 1), ("most", 1)):
-            if getattr(self, name) < least:
-                raise ReverieError(f"{name}: {getattr(self, name)} is too few; give at least {least}")
-        if not self.tolerance > 0:
-            raise ReverieError(f"tolerance: {self.tolerance:g} nats is not positive; 0.2 is the usual")
-
-
-@dataclass(frozen=True)
-class LogZ:
-    """What is known of log Z.
-
-    Attributes:
-        value: exact, or the middle of the bracket of log Z.
-        low, high: the ends; equal when exact.
-        error: standard error of the ends' Monte Carlo.
-        ess: effective number of the forward chains.
-        worst: the largest share of one forward chain.
-        estimator: ``enumerated`` or ``ais-<chains>x<temperatures>``.
-        note: what a reader must know.
-    """
-
-    value: float
-    low: float
-    high: float
-    error: float
-    ess: float
-    worst: float
-    estimator: str
-    note: str | None = None
-
-    @property
-    def exact(self) -> bool:
-        return self.estimator == "enumerated"
-
-
-def countable(model: Energy) -> bool:
-    """Say whether log Z can be had by counting states."""
-    return partition.state_units(model) <= partition.ENUMERABLE
-
-
-def counted(model: Energy) -> LogZ:
-    """Return the exact log Z of a model whose states can be counted."""
-    value = partition.enumerated(model)
-    return LogZ(value, value, value, 0.0, np.inf, 0.0, "enumerated")
-
-
-class Annealing:
-    """Chains led along linear paths of a model, forwards from the base law and backwards from given states."""
-
-    def __init__(self, model: Energy, plan: Plan, seed: int, watch: Watch | None = None) -> None:
-        self.model, self.plan, self.watch = on_device(model), plan, watch
-        self.key = jax.random.key(checked_seed(seed))
-        with jax.default_matmul_precision("highest"):
-            self.log_z0 = float(self.model.base_log_partition())
-        self.done = 0
-
-    def lead(self, chains: Annealed, number: int, temperatures: int, *, back: bool = False) -> Annealed:
-        """Lead chains along a whole path, in pieces between which a wish to stop is heard."""
-        # Padded to one length, so that every path runs on one executable.
-        betas = partition.linear_path(temperatures)[:: -1 if back else 1]
-        padded = jnp.asarray(np.concatenate([betas, np.full(self.plan.most + 1 - len(betas), betas[-1])]), jnp.float32)
-        key = jax.random.fold_in(self.key, number)
-        with jax.default_matmul_precision("highest"):
-            for first in range(0, temperatures, _PIECE):
-                last = min(first + _PIECE, temperatures)
-                chains = partition.piece(self.model, chains, key, padded, jnp.int32(first), jnp.int32(last))
-                self.done += last - first
-                if self.watch is not None:
-                    jax.block_until_ready(chains)
-                    self.watch(self.done)
-        return chains
-
-    def forwards(self, temperatures: int) -> tuple[dict[str, Any], Any]:
-        """Return what forward chains say of log Z, and where they ended."""
-        begin = partition.start(self.model, jax.random.fold_in(self.key, 0), self.plan.chains)
-        done = self.lead(begin, 1, temperatures)
-        found = partition.certain(np.asarray(done.log_weight()))
-        return {**found, "value": self.log_z0 + found["value"]}, done.position
-
-    def backwards(self, states: Any, temperatures: int) -> dict[str, Any]:
-        """Return what chains led back say of log Z, from `states` that a chain of the model's own has settled at."""
-        settled = partition.swept(self.model, jax.random.fold_in(self.key, 4), states, jnp.int32(0), jnp.int32(SETTLED))
-        done = self.lead(jax.vmap(Annealed.start)(settled), 5, temperatures, back=True)
-        found = partition.certain(np.asarray(done.log_weight()))
-        return {**found, "value": self.log_z0 - found["value"]}
-
-    def raised(self, rows: Float[np.ndarray, "n D"], temperatures: int) -> Float[np.ndarray, " n"]:
-        """Return RAISE's log p of each row, conservative."""
-        model = self.model
-        keys = jax.random.split(jax.random.fold_in(self.key, 2), len(rows) * PER_ROW)
-        tiled = jnp.repeat(jnp.asarray(rows), PER_ROW, axis=0)
-        states = _drawn(model, keys, tiled)
-        done = self.lead(jax.vmap(Annealed.start)(states), 3, temperatures, back=True)
-        weights = np.asarray(done.log_weight(), np.float64).reshape(len(rows), PER_ROW)
-        return unnormalised(model, rows)[0] - self.log_z0 + np.logaddexp.reduce(weights, axis=1) - np.log(PER_ROW)
-
-
-@eqx.filter_jit
-def _drawn(model: Any, keys: Array, rows: Array) -> Any:
-    return jax.vmap(model.draw_state)(keys, rows)
-
-
-def _log_unnormalised(model: Any, key: Array, x: Array, given: Array | None) -> Array:
-    return model.log_unnormalised(x)
-
-
-def _log_counted(model: Any, key: Array, x: Array, given: Array | None) -> Array:
-    return model.log_counted(x)
-
-
-def _log_bound(model: Any, key: Array, x: Array, given: Array | None) -> Array:
-    return model.log_bound(x)
-
-
-def unnormalised(model: Any, rows: Float[np.ndarray, "n D"]) -> tuple[Float[np.ndarray, " n"], bool]:
-    r"""Return :math:`\log p^*(v)` of every row, in float64, and whether that is itself or a bound of it.
-
-    Raises:
-        ReverieError: for a model that has neither.
-    """
-    if isinstance(model, Marginal):
-        how = _log_unnormalised
-    elif isinstance(model, Bounded):
-        how = _log_counted if model.countable_units <= COUNTED else _log_bound
-    else:
-        raise ReverieError(f"evaluate: a {type(model).__name__} has no density of a row")
-    with jax.default_matmul_precision("highest"):
-        found = np.asarray(over_rows(how, model, rows), np.float64)
-    return found, how is not _log_bound
-
-
-def partition_function(
-    model: Energy,
-    rows: Float[np.ndarray, "n D"],
-    plan: Plan,
-    *,
-    seed: int = 0,
-    minutes: float | None = None,
-    watch: Watch | None = None,
-) -> LogZ:
-    """Return log Z, bracketed with the help of some rows of the data.
-
-    Args:
-        rows: from which RAISE's are chosen; what it says of them less log p* is its end for log Z.
-        minutes: double the path no further after so long.
-    """
-    chosen = rows[np.sort(visiting_order(len(rows), seed)[:RAISED])]
-    annealing = Annealing(model, plan, seed, watch)
-    began, temperatures = time.monotonic(), min(plan.temperatures, plan.most)
-    while True:
-        there, ends = annealing.forwards(temperatures)
-        back, back_error = _other_side(annealing, chosen, ends, temperatures)
-        close = abs(back - there["value"]) <= plan.tolerance
-        late = minutes is not None and time.monotonic() - began > 60.0 * minutes / 2
-        if close or late or 2 * temperatures > plan.most:
-            break
-        temperatures *= 2
-    low, high = min(there["value"], back), max(there["value"], back)
-    error = float(np.hypot(there["error"], back_error) / 2)
-    return LogZ((low + high) / 2, low, high, error, there["ess"], there["worst"],
-                f"ais-{plan.chains}x{temperatures}", _doubts(low, high, there))  # fmt: skip
-
-
-def _other_side(
-    annealing: Annealing, rows: Float[np.ndarray, "n D"], ends: Any, temperatures: int
-) -> tuple[float, float]:
-    """Return log Z from the side that is too large, and its standard error."""
-    if not isinstance(annealing.model, Marginal):
-        back = annealing.backwards(ends, temperatures)
-        return back["value"], back["error"]
-    # log Z = log p* - log p, on average over the rows: RAISE's p is too small, its log Z too large.
-    gaps = unnormalised(annealing.model, rows)[0] - annealing.raised(rows, temperatures)
-    return float(gaps.mean()), float(gaps.std(ddof=1) / np.sqrt(len(gaps))) if len(gaps) > 1 else 0.0
-
-
-def _doubts(low: float, high: float, there: dict[str, Any]) -> str | None:
-    found = []
-    if high - low > WIDE:
-        found.append(f"the two sides lie {high - low:.1f} nats apart")
-    if there["ess"] < FEW:
-        found.append(f"{there['ess']:.1f} effective chains, one with {there['worst']:.0%} of the weight")
-    return f"UNRELIABLE: {'; '.join(found)}; give more temperatures" if found else None
+from reverie.prob.contracts import Energy, Marginal
 
 
 def annealed_energy(
@@ -255,6 +39,7 @@ def annealed_energy(
     seed: int = 0,
     minutes: float | None = None,
     progress: Watch | None = None,
+    kept: Kept | None = None,
     **unused: Any,
 ) -> RowResult:
     r"""Return log p of each row with what is known of log Z in `info`: ``low``, ``high`` (of log Z) and its ``error``.
@@ -262,16 +47,14 @@ def annealed_energy(
     Args:
         model: an `Energy` with a density of a row, or a bound of it.
         exact: count the states (True), anneal (False), or count where that is possible (None).
+        kept: where log Z is taken from if it is known, and put if it is not.
 
     Raises:
         ReverieError: for a model without either, or numbers that make no sense.
     """
     rows, plan = as_rows(rows), Plan(chains, temperatures, max(most, temperatures), tolerance)
     model = on_device(model)
-    if exact or (exact is None and countable(model)):
-        log_z = counted(model)
-    else:
-        log_z = partition_function(model, rows, plan, seed=seed, minutes=minutes, watch=progress)
+    log_z = known_log_z(model, rows, plan, exact=exact, seed=seed, minutes=minutes, watch=progress, kept=kept)
     free, itself = unnormalised(model, rows)
     values, n, one = free - log_z.value, len(rows), np.ones(1)
     return RowResult(
@@ -280,6 +63,27 @@ def annealed_energy(
         info={"low": log_z.low * one, "high": log_z.high * one, "error": log_z.error * one,
               "note": np.asarray(log_z.note or "")},
     )  # fmt: skip
+
+
+def known_log_z(
+    model: Energy,
+    rows: Float[np.ndarray, "n D"],
+    plan: Plan,
+    *,
+    exact: bool | None,
+    seed: int,
+    minutes: float | None,
+    watch: Watch | None,
+    kept: Kept | None,
+) -> LogZ:
+    """Return log Z: what is kept if that will do, else counted or annealed, and then kept."""
+    counts = exact or (exact is None and countable(model))
+    if kept is not None and (found := kept.find(plan, seed, counts)) is not None:
+        return found
+    found = counted(model) if counts else partition_function(model, rows, plan, seed=seed, minutes=minutes, watch=watch)
+    if kept is not None:
+        kept.keep(found, plan, seed)
+    return found
 
 
 def certify_energy(result: RowResult, data: Dataset, split: str, **more: Any) -> Estimate:
@@ -303,22 +107,54 @@ def bracketed(record: Estimate, result: RowResult) -> Estimate:
     )
 
 
+@dataclass(frozen=True)
+class Tracked(Estimate):
+    """A validation of an energy in the journal: besides the log-likelihood, the ends of log Z it comes from."""
+
+    log_z_low: float | None = None
+    log_z_high: float | None = None
+
+
 def validator(rows: int = 1000, seed: int = 0, temperatures: int = 500) -> Callable[[Any, Dataset, Any], Estimate]:
     """Return ``validate(model, data, key) -> Estimate``: exact where states can be counted, else short annealing.
 
-    The short path is forwards alone, with the same random numbers each time: it compares epochs, and certifies none.
+    Short paths from both sides, with the same random numbers each time, forwards and as far back: twice the cost of
+    forwards alone.  The value is the lower end of the likelihood, by which epochs are chosen: the forward end of a
+    model whose chains do not mix is too good, and it must not win by that.
     """
 
     def validate(model: Any, data: Dataset, key: Any = None) -> Estimate:
         x = data.rows("valid", 0, rows)
-        if partition.state_units(model) <= 20:
+        if partition.state_units(model) <= TOLD:
             result = annealed_energy(model, x, exact=True)
-            return certify(result, data, "valid", indices=np.arange(len(x)))
-        annealing = Annealing(model, Plan(most=temperatures), seed)
-        there, _ = annealing.forwards(temperatures)
-        values, n = unnormalised(annealing.model, x)[0] - there["value"], len(x)
-        result = RowResult(values, np.zeros(n), np.full(n, there["ess"]), np.arange(n), CHAINS,
-                           f"ais-{CHAINS}x{temperatures}", seed, n, kind="estimate")  # fmt: skip
-        return certify(result, data, "valid", indices=np.arange(n))
+            found = certify(result, data, "valid", indices=np.arange(len(x)))
+            return _tracked(found, found.value, found.value, result.info["low"][0], result.info["low"][0])
+        there, back, ess = _both_ways(model, x, temperatures, seed)
+        low, high = sorted((there.value, back.value))
+        values, n = unnormalised(model, x)[0] - high, len(x)
+        result = RowResult(values, np.zeros(n), np.full(n, ess), np.arange(n), CHAINS,
+                           f"ais-{CHAINS}x{temperatures}", seed, n, kind="bracket")  # fmt: skip
+        found = certify(result, data, "valid", indices=np.arange(n), note="the value is the lower end")
+        error = float(np.hypot(there.error, back.error))
+        return _tracked(
+            dataclasses.replace(found, monte_carlo_error=error), found.value, found.value + high - low, low, high
+        )
 
     return validate
+
+
+def _both_ways(model: Any, x: Float[np.ndarray, "n D"], temperatures: int, seed: int) -> tuple[End, End, float]:
+    """Return log Z from both sides at the cost of two paths of CHAINS chains, and the effective forward chains."""
+    annealing = Annealing(model, Plan(most=temperatures), seed)
+    there, sure, ends = annealing.forwards(temperatures)
+    if isinstance(annealing.model, Marginal):
+        # As many chains as forwards: one for each of so many rows.
+        return there, annealing.raised_end(x[:CHAINS], temperatures, per_row=1), sure["ess"]
+    settled = temperatures // 5
+    return there, annealing.backwards(ends, temperatures - settled, settled), sure["ess"]
+
+
+def _tracked(record: Estimate, low: float, high: float, log_z_low: float, log_z_high: float) -> Estimate:
+    fields = {field.name: getattr(record, field.name) for field in dataclasses.fields(Estimate)}
+    ends = {} if record.kind == "exact" else {"low": low, "high": high}
+    return Tracked(**{**fields, **ends}, log_z_low=float(log_z_low), log_z_high=float(log_z_high))

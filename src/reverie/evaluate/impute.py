@@ -5,6 +5,9 @@ r"""Filling in missing cells by decoding one's own guess, again and again (the M
 m being 1 where a cell is known.  The error after each iteration is the squared error of the missing cells divided by
 their number.
 
+An energy needs no guess: with the known cells held, its own sweeps draw the others from
+:math:`p(x_{miss} \mid x_{known})` (`completion`), and the answer is their mean.
+
 References: Li, Zhu & Zhang, *Learning to Generate with Memory*, 2016; Rezende, Mohamed & Wierstra, 2014.
 """
 
@@ -22,8 +25,9 @@ from jaxtyping import Array, Bool, Float
 
 from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError, nearest
+from reverie.evaluate.completion import Completion, Fixed
 from reverie.evaluate.rows import as_rows, checked_seed, on_device, row_key, row_words
-from reverie.prob.contracts import Reconstructs
+from reverie.prob.contracts import Coloured, Reconstructs
 
 _BLOCK = 500
 
@@ -61,10 +65,10 @@ def impute(
     """Fill in the cells that `mask` does not know.
 
     Args:
-        model: reconstructs.
+        model: reconstructs, or is an energy whose known cells can be held.
         rows: in the model's units (binary or real), shape ``(n, D)``; NaN is missing whatever the mask says.
         mask: True where a cell is known.
-        iterations: the paper's are 100.
+        iterations: the paper's are 100; sweeps of an energy, the second half of which are averaged.
         frames: iterations to keep pictures of.
         seed: a row's result depends on its known cells and this alone.
         levels: categories of a cell, for categorical data, whose missing cells start at a random one.
@@ -78,7 +82,8 @@ def impute(
     mask = _checked(model, rows, mask, iterations)
     known = np.where(mask, rows, 0.0).astype(np.float32)
     stops = sorted({t for t in frames if 1 <= t <= iterations} | {iterations})
-    walk = _Walk(on_device(model), jnp.asarray(np.uint32(checked_seed(seed))), iterations, stops, levels, centre)
+    kind = Completion if isinstance(model, Coloured) else _Walk
+    walk = kind(on_device(model), jnp.asarray(np.uint32(checked_seed(seed))), iterations, stops, levels, centre)
     block = min(_BLOCK, 1 << (len(rows) - 1).bit_length())
     pictures, total, words = np.empty((len(stops), *rows.shape), np.float32), np.zeros(iterations), row_words(known)
     for start in range(0, len(rows), block):
@@ -119,18 +124,8 @@ class _Walk(NamedTuple):
         return np.stack(pictures), np.asarray(errors, np.float64)
 
 
-class Fixed(NamedTuple):
-    """What stays the same over the iterations of a block."""
-
-    truth: Any
-    known: Any
-    mask: Any
-    words: Any
-    given: Any
-
-
 def _checked(model: Any, rows: np.ndarray, mask: np.ndarray, iterations: int) -> np.ndarray:
-    if not isinstance(model, Reconstructs):
+    if not isinstance(model, Reconstructs | Coloured):
         raise ReverieError(f"impute: a {type(model).__name__} does not reconstruct, so it cannot fill cells in")
     mask = np.asarray(mask)
     if mask.shape != rows.shape or mask.dtype != np.bool_:
