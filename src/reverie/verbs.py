@@ -76,8 +76,8 @@ def train(
     device: Device = None,
     init_from: Annotated[Path | None, Parameter(metavar="DIR", help="Go on from another run's weights.")] = None,
     binarisation: Annotated[
-        Literal["dynamic", "sampled-fixed", "threshold", "as-is"] | None,
-        Parameter(help="How grey becomes binary [default: what suits the data]."),
+        Literal["dynamic", "sampled-fixed", "threshold", "as-is", "means"] | None,
+        Parameter(help="How grey becomes binary; means: not at all, for classifiers [default: what suits]."),
     ] = None,
     split_rule: Annotated[str | None, Parameter(metavar="NAME", help="A named split of the data.")] = None,
     likelihood: Annotated[

@@ -54,8 +54,8 @@ def model_class(name: str) -> type:
 
 def capabilities(name: str) -> list[str]:
     """Return what the model can do: ``likelihood``, ``sample``, ``encode``, ``impute``, ``memory``,
-    ``class-conditional``."""
-    from reverie.prob.contracts import Encodes, Energy, Explicit, Latent, Reconstructs, Remembers
+    ``classify`` (from its stack of features), ``class-conditional``."""
+    from reverie.prob.contracts import Encodes, Energy, Explicit, Latent, Reconstructs, Remembers, Stacks
 
     built = model_class(name)
     contracts: dict[str, Any] = {
@@ -64,6 +64,7 @@ def capabilities(name: str) -> list[str]:
         "encode": Encodes,
         "impute": Reconstructs,
         "memory": Remembers,
+        "classify": Stacks,
     }
     able = [verb for verb, contract in contracts.items() if issubclass(built, contract)]
     return able + ["class-conditional"] * ("conditional" in settings.describe(load_module(name).recipe))

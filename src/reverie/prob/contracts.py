@@ -195,6 +195,42 @@ class Explicit(eqx.Module):
         raise NotImplementedError
 
 
+class Judged(eqx.Module):
+    """A model that is judged by its task's metrics; it has no likelihood of rows."""
+
+    @property
+    def metrics(self) -> dict[str, str]:
+        """What `judge` returns, by name, with its unit; the first one chooses and is told, and less is better."""
+        raise NotImplementedError
+
+    @property
+    def supervised(self) -> bool:
+        """Whether `judge` must be told the row's class (one-hot, as `given`)."""
+        raise NotImplementedError
+
+    def judge(self, x: Row, given: Given = None) -> dict[str, Float[Array, ""]]:
+        """Return the metrics of one row, in the model's units."""
+        raise NotImplementedError
+
+
+@runtime_checkable
+class Stacks(Protocol):
+    """Is a stack of features that a feed-forward network of sigmoids computes: `reverie classify`."""
+
+    def feed_forward(self) -> tuple[tuple[Float[Array, "_ _"], Float[Array, " _"]], ...]:
+        """Return weights (n_l, n_{l+1}) and biases (n_{l+1},) of the layers, from the data upwards."""
+        ...
+
+
+@runtime_checkable
+class Augments(Protocol):
+    """A stack whose first layer also hears the second: what it says is given to the network as further inputs."""
+
+    def posterior_above(self, x: Row) -> Float[Array, " k"]:
+        """Return q(h2 | x), the means of the second layer, by mean field in the weights of `feed_forward`."""
+        ...
+
+
 @runtime_checkable
 class Encodes(Protocol):
     """Gives a row a code: `reverie encode`."""

@@ -16,6 +16,7 @@ from reverie.files import write_atomic
 from reverie.report import arena, sections, sections_about
 from reverie.report.blocks import SIGNS, Section, data
 from reverie.report.reading import RunView
+from reverie.report.sections_classify import classify
 from reverie.report.sections_memory import memory
 from reverie.report.style import css_variables
 
@@ -29,7 +30,8 @@ def write(folder: Path) -> Path:
         ReverieError: where there is no run, where one of its files is damaged, or where the page cannot be written.
     """
     run = RunView.read(Path(folder))
-    makers = (*sections.SEEING, memory, sections_about.settings, sections_about.about_data, sections_about.provenance)
+    about = (sections_about.settings, sections_about.about_data, sections_about.provenance)
+    makers = (*sections.SEEING, memory, classify, *about)
     found = [section for section in (make(run) for make in makers) if section is not None]
     html = _render(f"{run.model} on {run.data.get('name', 'data')}", _subtitle(run), found)
     return _save(html, run.path / "report.html")

@@ -1,0 +1,135 @@
+"""What is to be told apart and by whom, and what each method reached: RUN/classification.json, arrays of the report."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from reverie.data.dataset import Dataset
+from reverie.estimate import Estimate
+from reverie.evaluate import baselines as methods
+from reverie.evaluate import classification, tasks
+from reverie.files import read_json, to_json, write_atomic
+from reverie.picturing import display
+from reverie.prob.contracts import Encodes, Judged
+from reverie.trained import Trained
+
+FILE, FORMAT = "classification.json", 1
+#: Mistakes that are kept as pictures.
+_MISTAKES = 12
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is to be told apart, and by whom.
+
+    Attributes:
+        run: whose stack it is.
+        data: labelled rows, and `arguments` that read them again.
+        labels: so many training rows are labelled, None for all.
+        other: whether the rows are not the run's own.
+        seed: of which rows are labelled, and of the baselines.
+    """
+
+    run: Trained
+    data: Dataset
+    arguments: dict[str, Any]
+    labels: int | None = None
+    other: bool = False
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """What the results are kept under."""
+        own = [self.data.name, *([] if self.labels is None else [f"labels-{self.labels}"])]
+        how = self.data.binarisation
+        return "/".join([*own, *([how] if how not in ("means", "as-is") else [])])
+
+    @property
+    def mark(self) -> str:
+        """A hash of what the methods are given."""
+        parts = f"{self.data.hash} {self.data.binarisation} {self.labels} {self.seed}"
+        return hashlib.sha256(parts.encode()).hexdigest()[:16]
+
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        return tuple(int(bias.size) for _, bias in self.run.model.feed_forward())
+
+    @cached_property
+    def labelled(self) -> np.ndarray:
+        """The training rows that are labelled."""
+        y = np.asarray(self.data.labels("train"))
+        return np.arange(len(y)) if self.labels is None else classification.balanced(y, self.labels, self.seed)
+
+    def problem(self, watch: methods.Watch) -> methods.Problem:
+        """Return the rows as the baselines are given them."""
+        x = {split: np.nan_to_num(self.data.rows(split)) for split in ("train", "valid", "test")}
+        y = {split: np.asarray(self.data.labels(split)) for split in x}
+        x["train"], y["train"] = x["train"][self.labelled], y["train"][self.labelled]
+        model = self.run.model
+
+        def codes() -> dict[str, np.ndarray]:
+            return {split: tasks.encode(model, rows) for split, rows in x.items()}
+
+        able = isinstance(model, Encodes) and not isinstance(model, Judged)
+        return methods.Problem(x, y, self.hidden, self.seed, codes if able else None, watch)
+
+
+def keep(question: Question, method: str, record: dict[str, Any]) -> None:
+    """Put one method's record into the run's classification.json."""
+    path = question.run.path / FILE
+    whole = read_json(path, FORMAT) or {"format": FORMAT, "tables": {}}
+    data = question.data
+    table = whole["tables"].setdefault(question.name, {"results": {}})
+    table |= {
+        "data": data.name, "hash": data.hash, "binarisation": data.binarisation, "labels": question.labels,
+        "rows": {split: data.size(split) for split in ("train", "valid", "test")},
+        "class_names": list(data.class_names or ()),
+    }  # fmt: skip
+    record["test"] = dataclasses.replace(record["test"], data_hash=data.hash, binarisation=data.binarisation)
+    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    table["results"][method] = {**record, "mark": question.mark, "when": when}
+    write_atomic(path, to_json(whole, indent=1))
+
+
+def read(question: Question, plain: bool = False) -> dict[str, Any]:
+    """Return what is known of a question: its table, with the results as records that name their method.
+
+    Args:
+        plain: as the file has it.
+    """
+    whole = read_json(question.run.path / FILE, FORMAT) or {"tables": {}}
+    table = whole["tables"].get(question.name) or {"results": {}}
+    if plain:
+        return table
+    results = [
+        {"method": name, **{k: v for k, v in one.items() if k != "mark"}, "test": Estimate.from_json(one["test"])}
+        for name, one in table["results"].items()
+        if one["mark"] == question.mark
+    ]
+    return {**table, "results": results}
+
+
+def keep_pictures(question: Question, net: Trained) -> None:
+    """Keep who was taken for whom, and the surest mistakes, for the report."""
+    data = question.data
+    rows, truth = data.rows("test"), np.asarray(data.labels("test"))
+    p = classification.probabilities(net.model, rows)
+    said = p.argmax(axis=1)
+    wrong = np.flatnonzero(said != truth)
+    worst = wrong[np.argsort(-p[wrong, said[wrong]], kind="stable")][:_MISTAKES]
+    question.run.folder.save_arrays(
+        "classification",
+        table=np.asarray(question.name),
+        confusion=classification.confusion(truth, said, data.classes),
+        mistakes=display(net, rows[worst]),
+        truth=truth[worst],
+        said=said[worst],
+        sure=p[worst, said[worst]],
+    )

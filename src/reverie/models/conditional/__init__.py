@@ -1,0 +1,1 @@
+"""Conditional models: networks that answer, judged by their task's metric."""
