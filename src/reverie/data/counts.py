@@ -37,7 +37,8 @@ def as_asked(raw: Raw, likelihood: str | None, binarisation: str | None, where: 
     binary = likelihood == "bernoulli" or (likelihood is None and binarisation in _BINARY)
     if LAW in (likelihood, None if binary or likelihood else raw.likelihood):
         for split, rows in raw.splits.items():
-            check(rows.x, where, raw.columns, "" if split == "all" else f"{split} ")
+            part = "" if split == "all" else f"{split} "
+            check(rows.x, where, raw.columns, part, ", or give another --likelihood")
         return raw
     if raw.likelihood == LAW and binary:
         splits = {split: Rows(present(rows.x), rows.y) for split, rows in raw.splits.items()}
@@ -51,11 +52,12 @@ def present(x: Shaped[np.ndarray, "n K"]) -> Shaped[np.ndarray, "n K"]:
     return (np.asarray(x) > 0).astype(np.uint8)
 
 
-def check(x: Any, where: str, words: Sequence[str] | None, which: str = "") -> None:
+def check(x: Any, where: str, words: Sequence[str] | None, which: str = "", otherwise: str = "") -> None:
     """Insist that rows are counts of words, one at least in each.
 
     Args:
         which: what goes before the number of a row.
+        otherwise: what can be done besides mending a cell.
 
     Raises:
         ReverieError: naming the first cell that is none, or the documents without words.
@@ -69,7 +71,7 @@ def check(x: Any, where: str, words: Sequence[str] | None, which: str = "") -> N
             value = "missing" if piece[i, column] != piece[i, column] else f"{piece[i, column]:g}"
             raise ReverieError(
                 f"{where}: {which}row {row + i + 1}, {label(column, words)} is {value}, and a count is a whole number "
-                "from 0 up; mend it, or give another --likelihood"
+                f"from 0 up; mend it{otherwise}"
             )
         empty += (np.flatnonzero(~piece.any(axis=1)) + row + 1).tolist()
         row += len(piece)

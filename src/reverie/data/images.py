@@ -33,7 +33,8 @@ def read_folder(folder: Path) -> Raw:
     images = [path for path in files if is_image(path)]
     if not images:
         raise ReverieError(
-            f"{folder}: no image in this folder (it may hold {', '.join(sorted(ENDINGS)[:6])} ...), and no .txt file"
+            f"{folder}: no image in this folder (it may hold {', '.join(sorted(ENDINGS)[:6])} ...), and no .txt file; "
+            "put some there"
         )
     left_out = len(files) - len(images)
     notes = [f"{left_out:,} files that are no images were left out."] if left_out else []

@@ -34,6 +34,9 @@ class Facts(Protocol):
     @property
     def scale(self) -> Any: ...
 
+    @property
+    def columns(self) -> tuple[str, ...] | None: ...
+
 
 def load_array(path: str | Path) -> Shaped[np.ndarray, "..."]:
     """Return the numbers of a file as they lie there: .npy, .npz with one array, .csv (all columns), an image.
@@ -99,7 +102,8 @@ def _recounted(source: Any, columns: tuple[str, ...] | None, likelihood: str | N
     if columns is None:
         raise ReverieError(f"{where}: is text, and the model was not trained on words; give rows of numbers")
     x, said = text.recounted(source, columns, where)
-    for_stderr().say(said)
+    if said:
+        for_stderr().say(said)
     return counts.present(x) if likelihood == "bernoulli" else x
 
 
@@ -163,7 +167,7 @@ def check(x: Shaped[np.ndarray, "n D"], where: str, data: Facts, *, missing: boo
     if data.likelihood == "gaussian":
         return
     if data.likelihood == counts.LAW:
-        counts.check(x, where, None)
+        counts.check(x, where, data.columns)
         return
     scaled: Float[np.ndarray, "n D"] = (x.astype(np.float32) - np.float32(data.shift)) / np.float32(data.scale)
     if data.likelihood == "categorical":

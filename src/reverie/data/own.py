@@ -41,7 +41,8 @@ def read(path: Path) -> Raw:
     if ending == ".amat":
         return tables.read_amat(path)
     if ending in (".csv", ".tsv", ".txt"):
-        return tables.read_csv(path)
+        raw = tables.read_csv(path)
+        return replace(raw, notes=(*raw.notes, "Read as a table of numbers.")) if ending == ".txt" else raw
     if ending == ".npy":
         return from_array(read_npy(path), str(path))
     if ending == ".npz":

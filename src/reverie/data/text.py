@@ -77,7 +77,7 @@ def read(path: Path) -> Raw:
 
 
 def recounted(source: Path | Sequence[str], words: Sequence[str], where: str) -> tuple[Shaped[np.ndarray, "n K"], str]:
-    """Return the documents of `source` as counts of `words`, and a sentence on what was left out.
+    """Return the documents of `source` as counts of `words`, and a sentence on what was left out, if anything.
 
     Raises:
         ReverieError: as `read`, and for documents that have none of the words.
@@ -96,8 +96,11 @@ def recounted(source: Path | Sequence[str], words: Sequence[str], where: str) ->
     held = counts.dense(matrix, where)
     x[:, : held.shape[1]] = held
     _refuse_empty({"all": x}, {"all": [name for split in names.values() for name in split]}, where)
-    known = int(x.sum())
-    return x, f"{where}: {total - known:,} of {total:,} words are not of the model's vocabulary and were left out."
+    lost = total - int(x.sum())
+    return (
+        x,
+        f"{where}: {lost:,} of {total:,} words are not of the model's vocabulary and were left out." if lost else "",
+    )
 
 
 def counted(
@@ -175,7 +178,7 @@ def _of_folder(folder: Path) -> tuple[dict[str, list[str]], dict[str, list[str]]
 def _of_lines(path: Path) -> tuple[dict[str, list[str]], dict[str, list[str]], Any, Any, list[str]]:
     lines = [(number, line) for number, line in enumerate(_decoded(path).splitlines(), 1)]
     kept = [(number, line) for number, line in lines if line.strip()]
-    blank = f" ({len(lines) - len(kept):,} blank ones left out)" if len(lines) > len(kept) else ""
+    blank = f", blank ones left out ({len(lines) - len(kept):,})" if len(lines) > len(kept) else ""
     notes = [f"Read as text, one document a line: {len(kept):,} lines{blank}."]
     names = {"all": [f"line {number}" for number, _ in kept]}
     return {"all": [line for _, line in kept]}, names, None, None, notes
