@@ -15,13 +15,14 @@ from scipy.stats import chi2
 from tests.oracles import assert_kills
 
 from reverie.evaluate import energy
+from reverie.models.undirected import _chains
 from reverie.models.undirected import _learning as learning
-from reverie.models.undirected._layered import Boltzmann, base_field, initial
+from reverie.models.undirected._layered import Boltzmann, initial
 from reverie.models.undirected.dbm import DBM, entropy
 from reverie.models.undirected.rbm import RBM, posterior
 from reverie.nn.units import Binary, Gaussian
 from reverie.prob import partition
-from reverie.prob.anneal import Annealed
+from reverie.prob.chains import swap_neighbours
 
 DEPTHS = [(5, 4), (4, 3, 3), (3, 3, 2, 3)]
 #: Sums of squares beyond this come once in 10,000 seeds.
@@ -37,10 +38,10 @@ def _double() -> Iterator[None]:
 def machine(widths: tuple[int, ...], seed: int = 0, kind: type[Boltzmann] = Boltzmann, scale: float = 1.0) -> Any:
     """A machine with standard normal weights and biases: hard enough to show a wrong sign."""
     rng = np.random.default_rng(seed)
-    start = initial(jax.random.key(seed), widths, rng.normal(size=widths[0]), Binary(), 1.0)
+    start = initial(jax.random.key(seed), widths, Binary(), rng.uniform(size=widths[0]), 100, 1.0)
     draw = lambda *shape: jnp.asarray(scale * rng.normal(size=shape))  # noqa: E731
     weights = tuple(draw(*w.shape) for w in start["weights"])
-    return kind(**{**start, "weights": weights, "biases": tuple(draw(n) for n in widths)})
+    return kind(**{**start, "weights": weights, "biases": tuple(draw(n) for n in widths), "base": draw(widths[0])})
 
 
 def bits(n: int) -> np.ndarray:
@@ -123,7 +124,7 @@ def test_log_z_by_counting_is_the_sum_over_all_states(widths: tuple[int, ...]) -
 
 def test_a_ratio_of_near_temperatures_keeps_its_digits() -> None:
     with jax.enable_x64(False):
-        wide = RBM(**initial(jax.random.key(0), (500, 200), np.zeros(500, np.float32), Binary(), 0.5))
+        wide = RBM(**initial(jax.random.key(0), (500, 200), Binary(), np.full(500, 0.5), 100, 0.5))
         state = wide.draw_base(jax.random.key(1))
         near = wide.log_ratio(state, jnp.float32(0.5), jnp.float32(0.5001))
     with jax.enable_x64(True):
@@ -180,7 +181,7 @@ def test_swaps_leave_the_joint_law_of_the_replicas_as_it_is() -> None:
     joint = lambda s: sum(codes((np.asarray(s[0][i]),)) * 8**i for i in range(3))  # noqa: E731
     law = np.einsum("a,b,c->cba", *(part[1] for part in parts)).ravel()
     for parity in (0, 1):
-        moved, taken = learning.swap_neighbours(model, jax.random.key(parity), states, betas, parity)
+        moved, taken = swap_neighbours(model, jax.random.key(parity), states, betas, parity)
         assert float(taken[parity]) > 0.05 and float(taken[1 - parity]) == 0.0
         assert_law(joint(moved), law)
         assert (np.sort(np.asarray(moved[0]), axis=0) == np.sort(np.asarray(states[0]), axis=0)).all()
@@ -189,7 +190,7 @@ def test_swaps_leave_the_joint_law_of_the_replicas_as_it_is() -> None:
 def test_chains_that_learn_nothing_keep_the_law() -> None:
     model = machine((4, 3), seed=5, kind=RBM)
     states, p = drawn(model, 1.0, 20_000, 3)
-    layers, after = learning.negative(model, jax.random.key(4), states, 3)
+    layers, after = _chains.negative(model, jax.random.key(4), states, 3)
     assert_law(codes(after), p)
     np.testing.assert_allclose(layers[1], jax.vmap(lambda v: model.means(model.odd, {0: v})[1])(layers[0]))
 
@@ -213,7 +214,7 @@ def test_the_gradient_from_exact_draws_is_that_of_the_log_likelihood(centred: bo
     rows = jnp.asarray(np.random.default_rng(0).integers(0, 2, (50, 4)).astype(float))
     data, _ = posterior(model, rows, jax.random.key(0))
     states, _ = drawn(model, 1.0, n, 9)
-    chains, _ = learning.negative(model, jax.random.key(1), states, 1)
+    chains, _ = _chains.negative(model, jax.random.key(1), states, 1)
     offsets = (rows.mean(axis=0), jnp.full(3, 0.5)) if centred else (jnp.zeros(4), jnp.zeros(3))
     truth = exact_gradient(model, rows)
 
@@ -379,7 +380,7 @@ def spurious(base: str) -> tuple[RBM, np.ndarray]:
     fields = np.asarray(jax.vmap(lambda h: model.field(0, {1: h}))(every))
     rate = (p[:, None] / (1 + np.exp(-fields))).sum(axis=0)
     if base == "mean":
-        model = replace(model, base=jnp.asarray(base_field("binary", rate, 10_000)))
+        model = replace(model, base=jnp.asarray(Binary().fitted_field(rate, 10_000)))
     h = every[rng.choice(len(p), 100, p=p)]
     v = jax.vmap(lambda k, h: model.draw_visible(k, (h,)))(jax.random.split(jax.random.key(0), 100), h)
     return model, np.asarray(v)
@@ -411,6 +412,6 @@ def test_doubling_ends_when_the_sides_are_close() -> None:
 def test_chains_start_where_they_should() -> None:
     model = machine((5, 4), kind=RBM)
     for chain, shape in (("cd", (0, 4)), ("pcd", (7, 4)), ("pt", (3, 7, 4))):
-        states, swaps = learning.starting_chains(model, jax.random.key(0), chain, 7, 3)  # type: ignore[arg-type]
-        assert states[0].shape == shape and swaps.shape == ((2,) if chain == "pt" else (0,))
-    assert isinstance(Annealed.start(states), Annealed)
+        how = learning.Learning(chain=chain, chains=7, tempering=_chains.Tempering(replicas=3))  # type: ignore[arg-type]
+        kept = _chains.starting(how, model, jax.random.key(0))
+        assert kept.states[0].shape == shape and kept.accepted.shape == ((2,) if chain == "pt" else (0,))

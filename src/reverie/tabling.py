@@ -152,4 +152,7 @@ def _beside(run: Run, claim: Claim) -> dict[str, str]:
 
 
 def _epochs_done(run: Run) -> float:
-    return float(run.record["segments"][-1]["to_step"]) / float(run.record["plan"]["steps_per_epoch"])
+    plan = run.record["plan"]
+    # Those of the main stage: what pretraining did is in the settings.
+    before = sum(stage["steps"] for stage in plan.get("stages", ()) if not stage["main"])
+    return float(run.record["segments"][-1]["to_step"] - before) / float(plan["steps_per_epoch"])

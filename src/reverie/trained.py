@@ -56,7 +56,7 @@ class Trained:
             raise ReverieError(f"{self.path}: no checkpoint; train it with `reverie train`")
         model, recipe = training.read_plan(self.record).build(self.facts)
         for _ in range(meta["stage"]):
-            model, recipe = recipe.next(model, self.facts)  # type: ignore[misc]
+            model, recipe = recipe.next(model, self.facts, recipe.carry)  # type: ignore[misc]
         arrays, rest = eqx.partition(model, eqx.is_array)
         if meta["kept_step"] >= 0:
             return eqx.combine(checkpoint.load_part(self.path, "kept", arrays), rest), recipe

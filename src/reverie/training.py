@@ -47,10 +47,27 @@ class Plan:
         return module.recipe(Brief(data, key, self.epochs), **self.settings)
 
     def total_steps(self, data: Dataset, recipe: Recipe, epochs: float | None = None) -> int:
-        """Return the planned steps of the first stage."""
+        """Return the planned steps of the main stage."""
         if self.steps is not None and epochs is None:
             return self.steps
         return Brief(data, jax.random.key(0), epochs or self.epochs).steps(recipe.batch)
+
+
+def stages_of(model: Any, recipe: Recipe, data: Dataset) -> list[Recipe]:
+    """Return the recipes of a chain, the main one's `epochs` None.
+
+    The chain is walked with untrained weights: lengths and players do not depend on what was learnt.
+    """
+    found = [recipe]
+    while recipe.next is not None:
+        model, recipe = recipe.next(model, data, recipe.carry)
+        found.append(recipe)
+    return found
+
+
+def stage_steps(recipe: Recipe, data: Dataset, steps: int) -> int:
+    """Return the planned steps of a stage, `steps` those of the main one."""
+    return steps if recipe.epochs is None else Brief(data, jax.random.key(0), recipe.epochs).steps(recipe.batch)
 
 
 def resolve(
@@ -152,8 +169,9 @@ def go_on(
         meta = checkpoint.peek(folder.path)
         if meta is None:
             raise ReverieError(f"{folder.path}: no checkpoint to resume from; start over with `reverie train`")
-        done = meta["total_step"]
-        if record["status"] == "finished" and steps <= done:
+        stage = stages_of(model, recipe, data)[meta["stage"]]
+        done = int(meta["total_step"]) - int(meta["before"]) if stage.epochs is None else 0
+        if record["status"] == "finished" and (stage.epochs is not None or steps <= done):
             return False
         if steps < done:
             raise ReverieError(f"epochs: the run is at step {done} already; ask for more than {steps} steps")
@@ -177,10 +195,14 @@ def _train(
 ) -> None:
     deadline = None if minutes is None else time.monotonic() + 60.0 * minutes
     stage, before = 0, 0
-    task = (progress or Quiet()).task(f"{plan.model} on {data.name}", steps)
+    stages = stages_of(model, recipe, data)
+    total = sum(stage_steps(each, data, steps) for each in stages)
+    task = (progress or Quiet()).task(f"{plan.model} on {data.name}", total)
     with Stop() as stop, _segment(folder, steps, resume, device), task:
         while True:
-            wanted = steps if stage == 0 else Brief(data, jax.random.key(0), recipe.epochs or 1.0).steps(recipe.batch)
+            wanted = stage_steps(recipe, data, steps)
+            if len(stages) > 1 and progress is not None and (resume is None or stage >= resume["stage"]):
+                progress.say(f"stage {stage + 1} of {len(stages)}: {recipe.name or plan.model}, {wanted:,} steps")
             fit = Fit(
                 model, recipe, data, plan.seed + stage, wanted, folder, lambda: stop.asked, task.update, deadline,
                 optimisers, mesh_of(device), stage, before,
@@ -195,7 +217,8 @@ def _train(
                 )
             if recipe.next is None:
                 return
-            model, recipe = recipe.next(fit.kept.model if here else model, data)
+            carry = fit.state.carry if here else recipe.carry
+            model, recipe = recipe.next(fit.kept.model if here else model, data, carry)
             stage, before, optimisers = stage + 1, before + wanted, None
 
 
@@ -243,7 +266,8 @@ def _record(
     plan: Plan, data: Dataset, arguments: Mapping[str, Any], recipe: Recipe, model: Any, steps: int, origin: Any,
     device: str | None,
 ) -> dict[str, Any]:  # fmt: skip
-    per_epoch = data.size("train") / recipe.batch
+    per_epoch, stages = data.size("train") / recipe.batch, stages_of(model, recipe, data)
+    named = [{"name": s.name, "steps": stage_steps(s, data, steps), "main": s.epochs is None} for s in stages]
     return {
         "model": plan.model,
         "settings": settings.to_json(plan.settings),
@@ -252,8 +276,8 @@ def _record(
         "data_arguments": dict(arguments),
         "seed": plan.seed,
         "plan": {"epochs": plan.epochs, "steps": steps, "batch": recipe.batch, "steps_per_epoch": per_epoch,
-                 "asked_steps": plan.steps},
-        "parameters": parameters(model, recipe),
+                 "asked_steps": plan.steps, "stages": named},
+        "parameters": parameters(model, *stages),
         "select": recipe.select,
         "init_from": origin,
         "exact": jax.default_backend() == "cpu",

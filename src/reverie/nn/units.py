@@ -15,6 +15,7 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 
@@ -41,6 +42,14 @@ class Units(eqx.Module):
         """Draw x given f."""
         raise NotImplementedError
 
+    def own_gradient(self, x: Float[Array, " n"], field: Float[Array, " n"]) -> Units:
+        r"""Return the gradient of :math:`f \cdot t(x) + \log m(x)` in the units' own parameters, f held fixed."""
+        return jax.tree.map(jnp.zeros_like, self)
+
+    def fitted_field(self, mean: np.ndarray, rows: int) -> Float[np.ndarray, " n"]:
+        """Return the field at which the units alone have a data set's means, smoothed where a rate could be 0 or 1."""
+        raise NotImplementedError
+
 
 class Binary(Units):
     r"""Units in {0, 1}: :math:`t(x) = x`, :math:`A(f) = \sum_i \log(1 + e^{f_i})`."""
@@ -59,6 +68,11 @@ class Binary(Units):
 
     def sample(self, key: PRNGKeyArray, field: Float[Array, " n"]) -> Float[Array, " n"]:
         return (jax.random.uniform(key, field.shape, field.dtype) < jax.nn.sigmoid(field)).astype(field.dtype)
+
+    def fitted_field(self, mean: np.ndarray, rows: int) -> Float[np.ndarray, " n"]:
+        # As if one row more of each value had been seen.
+        rate = (np.asarray(mean, np.float64) * rows + 1.0) / (rows + 2.0)
+        return np.asarray(np.log(rate) - np.log1p(-rate), np.float32)
 
 
 class Gaussian(Units):
@@ -87,3 +101,11 @@ class Gaussian(Units):
 
     def sample(self, key: PRNGKeyArray, field: Float[Array, " n"]) -> Float[Array, " n"]:
         return field + jnp.exp(0.5 * self.log_variance) * jax.random.normal(key, field.shape, field.dtype)
+
+    def own_gradient(self, x: Float[Array, " n"], field: Float[Array, " n"]) -> Gaussian:
+        r"""Return d/dz of :math:`f x e^{-z} - \tfrac12 x^2 e^{-z}`."""
+        stat = self.statistic(x)
+        return Gaussian(stat * (0.5 * x - field))
+
+    def fitted_field(self, mean: np.ndarray, rows: int) -> Float[np.ndarray, " n"]:
+        return np.asarray(mean, np.float32)

@@ -31,6 +31,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from reverie.errors import ReverieError
 from reverie.prob.anneal import Annealed, anneal
+from reverie.prob.chains import sweeps
 from reverie.prob.contracts import Energy
 from reverie.prob.mcmc import Kernel
 
@@ -58,12 +59,7 @@ def start(model: Energy, key: PRNGKeyArray, chains: int) -> Annealed:
 @eqx.filter_jit
 def swept(model: Energy, key: PRNGKeyArray, states: PyTree, first: Array, last: Array) -> PyTree:
     """Return the states of many chains after sweeps `first` to `last` of them; one executable for every piece."""
-    count = jax.tree.leaves(states)[0].shape[0]
-
-    def sweep(i: Array, now: PyTree) -> PyTree:
-        return jax.vmap(model.sweep)(jax.random.split(jax.random.fold_in(key, i), count), now)
-
-    return jax.lax.fori_loop(first, last, sweep, states)
+    return sweeps(model, key, states, first, last)
 
 
 def advance(

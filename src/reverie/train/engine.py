@@ -225,9 +225,9 @@ def _all_before_any(gradients: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: leaf + zero.astype(leaf.dtype) if is_trainable(leaf) else leaf, gradients)
 
 
-def parameters(model: PyTree, recipe: Recipe) -> int:
-    """Return how many numbers the players move, each counted once."""
-    masks = [moved(player, model) for player in recipe.players]
+def parameters(model: PyTree, *recipes: Recipe) -> int:
+    """Return how many numbers the players of all stages move, each counted once."""
+    masks = [moved(player, model) for recipe in recipes for player in recipe.players]
     any_of = jax.tree.map(lambda *flags: any(flags), *masks)
     return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(model, any_of)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -83,6 +84,56 @@ class Adam:
         clips += [optax.clip(self.clip_element)] if self.clip_element else []
         started = optax.GradientTransformation(init, scale.update)
         return optax.chain(*clips, started, optax.scale_by_learning_rate(rate))
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """Momentum of gradient descent: small while the first steps are large, larger later (Hinton 2010).
+
+    Args:
+        start: in the first epochs.
+        end: afterwards.
+        epochs: how many the first ones are.
+    """
+
+    start: float = 0.5
+    end: float = 0.5
+    epochs: float = 5.0
+
+
+class Trace(NamedTuple):
+    """State of `steepest`: the step under way, and how many were done."""
+
+    trace: optax.Updates
+    done: jax.Array
+
+
+def steepest(
+    rate: optax.Schedule, momentum: Momentum, epoch_steps: float, clip: float = 0.0
+) -> optax.GradientTransformation:
+    """Return gradient descent with momentum, ``step = m step - rate gradient`` (Hinton 2010).
+
+    Args:
+        epoch_steps: steps of an epoch, in which `momentum` counts.
+        clip: rescale the gradient to at most this norm; 0 is off.
+    """
+
+    def init(params: optax.Params) -> Trace:
+        return Trace(jax.tree.map(jnp.zeros_like, params), jnp.zeros((), jnp.int32))
+
+    def update(updates: optax.Updates, state: Trace, params: optax.Params | None = None) -> tuple[optax.Updates, Trace]:
+        # One number where it never changes, so that a small step pays for no comparison.
+        keep: Any = momentum.end
+        if momentum.start != momentum.end:
+            keep = jnp.where(state.done < momentum.epochs * epoch_steps, momentum.start, momentum.end)
+        trace = jax.tree.map(lambda g, t: g + keep * t, updates, state.trace)
+        return trace, Trace(trace, state.done + 1)
+
+    clips = [optax.clip_by_global_norm(clip)] if clip else []
+    # The rate inside the momentum, as in the published codes: a falling rate leaves the steps under way alone.
+    return optax.chain(
+        *clips, optax.scale_by_learning_rate(rate), optax.GradientTransformation(init, update)
+    )  # fmt: skip
 
 
 def going_on(theirs: optax.OptState, fresh: optax.OptState) -> optax.OptState:

@@ -64,8 +64,11 @@ class Recipe:
         valid_every: epochs between validations.
         finish: ``finish(model, data, key) -> model`` fixes exact statistics (batch normalisation) before
             a model is judged, saved as selected, or used.
-        next: ``next(model, data) -> (model, recipe)`` of the following stage, or None.
-        epochs: planned length when this recipe is a later stage of a chain.
+        next: ``next(model, data, carry) -> (model, recipe)`` of the following stage, or None.  What differs from run
+            to run it takes from these arguments into the following carry, which is checkpointed; it also builds the
+            stage from untrained weights, for those of a checkpoint to be put in.
+        epochs: length of this stage; None for the main one, which is as long as the run was asked to be.
+        name: of this stage, where there are several.
     """
 
     draw: Draw
@@ -78,8 +81,9 @@ class Recipe:
     validate: Callable[[Model, Dataset, jax.Array], Any] | None = None
     valid_every: float = 1.0
     finish: Callable[[Model, Dataset, jax.Array], Model] | None = None
-    next: Callable[[Model, Dataset], tuple[Model, Recipe]] | None = None
+    next: Callable[[Model, Dataset, Carry], tuple[Model, Recipe]] | None = None
     epochs: float | None = None
+    name: str = ""
 
 
 @dataclass(frozen=True)

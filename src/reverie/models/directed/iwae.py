@@ -126,7 +126,7 @@ def recipe(
     batch: int = 100,
     rate: float = 1e-3,
     schedule: Schedule = "cosine",
-    adam: Adam = Adam(),  # noqa: B008
+    adam: Adam = Adam(),
     select: Literal["best", "last", "average"] = "best",
     valid_every: float | None = None,
     valid_samples: int = 100,

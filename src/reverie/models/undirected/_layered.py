@@ -151,29 +151,24 @@ class Boltzmann(Energy):
         return tuple(layers[layer] for layer in self.odd)
 
 
-def base_field(visible: str, mean: np.ndarray, rows: int) -> np.ndarray:
-    """Return the visible biases of the base law: what fits the data's columns one by one.
-
-    Binary columns are smoothed as if one row more of each value had been seen, so that no rate is 0 or 1.
-    """
-    if visible != "binary":
-        return np.asarray(mean, np.float32)
-    rate = (np.asarray(mean, np.float64) * rows + 1.0) / (rows + 2.0)
-    return np.asarray(np.log(rate) - np.log1p(-rate), np.float32)
-
-
 def initial(
-    key: PRNGKeyArray, widths: tuple[int, ...], base: np.ndarray, visible: Units, scale: float
+    key: PRNGKeyArray, widths: tuple[int, ...], visible: Units, mean: np.ndarray, rows: int, scale: float = 0.01
 ) -> dict[str, Any]:
-    """Return the fields of an untrained machine: small normal weights, hidden biases 0, visible ones at the base."""
+    """Return the fields of an untrained machine: small normal weights, hidden biases 0, visible ones at the base law.
+
+    Args:
+        widths: of all layers, from the data upwards.
+        mean, rows: of the training data, to which the base law is fitted.
+        scale: standard deviation of the weights.
+    """
     draws = [host_random(own) for own in jax.random.split(key, len(widths) - 1)]
-    shapes = list(pairwise(widths))
+    base = jnp.asarray(visible.fitted_field(mean, rows), jnp.float32)
     return {
         "weights": tuple(
             jnp.asarray(scale * draw.standard_normal(shape), jnp.float32)
-            for draw, shape in zip(draws, shapes, strict=True)
+            for draw, shape in zip(draws, pairwise(widths), strict=True)
         ),
-        "biases": (jnp.asarray(base), *(jnp.zeros(n) for n in widths[1:])),
+        "biases": (base, *(jnp.zeros(n) for n in widths[1:])),
         "visible": visible,
-        "base": jnp.asarray(base),
+        "base": base,
     }

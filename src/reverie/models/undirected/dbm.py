@@ -28,19 +28,26 @@ Centering Trick*, 2012.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError
 from reverie.evaluate.claims import Claim, Paper
 from reverie.models.undirected import _learning as learning
+from reverie.models.undirected import _prediction as prediction
+from reverie.models.undirected import _pretrain as layerwise
+from reverie.models.undirected._chains import Fast, Tempering
 from reverie.models.undirected._layered import Boltzmann, Layers, State
+from reverie.models.undirected._learning import Schedule, Select, Sparsity
+from reverie.models.undirected._pretrain import Pretrain
 from reverie.nn.units import Binary
 from reverie.prob.contracts import Given
+from reverie.train.optimise import Momentum
 from reverie.train.recipe import Brief, Recipe
 
 PAPER = Paper(
@@ -136,6 +143,14 @@ class DBM(Boltzmann):
         layers = self.mean_field(x)
         return jnp.concatenate([layers[n] for n in range(1, self.depth + 1)])
 
+    def feed_forward(self) -> tuple[tuple[Array, Array], ...]:
+        """Return the weights and hidden biases, from the data upwards."""
+        return tuple(zip(self.weights, self.biases[1:], strict=True))
+
+    def posterior_above(self, x: Float[Array, " D"]) -> Float[Array, " k"]:
+        """Return q(h2 | v), the means of the second layer."""
+        return self.mean_field(x)[2]
+
     def reconstruct(self, key: PRNGKeyArray, x: Float[Array, " D"], given: Given = None) -> Float[Array, " D"]:
         """Return E[v | h1] at a draw of the first layer's means."""
         h = Binary().sample(key, self.field(1, self.mean_field(x)))
@@ -151,38 +166,45 @@ def recipe(
     brief: Brief,
     *,
     hidden: tuple[int, ...] = (100, 50),
-    chain: Literal["pcd", "pt"] = "pcd",
+    learn: Literal["likelihood", "multi-prediction"] = "likelihood",
+    pretrain: Pretrain = Pretrain(),
+    chain: Literal["pcd", "fpcd", "pt", "tempered"] = "pcd",
     sweeps: int = 1,
+    grow: float = 0.0,
     chains: int = 100,
-    replicas: int = 10,
+    tempering: Tempering = Tempering(),
+    fast: Fast = Fast(),
     mean_field: int = 10,
     centred: bool = True,
     decay: float = 2e-4,
-    sparsity: float = 0.1,
-    sparsity_cost: float = 0.0,
+    sparsity: Sparsity = Sparsity(),
     batch: int = 100,
     rate: float = 0.02,
-    schedule: Literal["constant", "linear", "cosine", "inverse"] = "linear",
-    momentum: float = 0.5,
-    select: Literal["best", "last", "average"] = "best",
+    schedule: Schedule = "linear",
+    momentum: Momentum = Momentum(),
+    select: Select = "best",
     valid_every: float | None = None,
 ) -> tuple[DBM, Recipe]:
     """Return an untrained machine and how to train all its layers together.
 
     Args:
         hidden: widths of the hidden layers, from the data upwards; two or more.
-        chain: where the model's averages come from: ``pcd`` goes on from step to step, ``pt`` swaps among replicas.
+        learn: the likelihood's gradient, or to predict hidden cells of the rows from the rest by mean field.
+        pretrain: layers learnt one by one first.
+        chain: where the model's averages come from: ``pcd`` goes on from step to step, ``fpcd`` is driven by fast
+            weights, ``pt`` swaps among replicas, ``tempered`` is heated now and then.
         sweeps: Gibbs sweeps a step (k).
+        grow: epochs after which a step takes one sweep more; 0 is never.
         chains: persistent chains.
-        replicas: temperatures of ``pt``, the model's among them.
+        tempering: temperatures of ``pt`` and ``tempered``.
+        fast: fast weights of ``fpcd``.
         mean_field: rounds of mean field a step, at most.
         centred: centre the gradient, without which large machines do not learn from random weights.
         decay: of the weights, not the biases.
-        sparsity: mean activity of hidden units aimed at.
-        sparsity_cost: how much that counts.
+        sparsity: hidden units that are seldom on.
         batch: rows per step.
-        rate: learning rate.
-        schedule: how it falls over the planned epochs.
+        rate: learning rate; of ``multi-prediction``, Adam's.
+        schedule: how it falls over the planned epochs; ``inverse`` obeys Robbins and Monro.
         momentum: of the steps.
         select: which weights count: best on validation, last, or an exponential average.
         valid_every: epochs between validations (default: a tenth of the plan).
@@ -191,15 +213,22 @@ def recipe(
     learning.require("mean_field", mean_field, 1)
     if len(hidden) < 2:
         raise ReverieError(f"hidden: {len(hidden)} layer is an rbm's; give two or more, such as 500,1000")
+    how = learning.Learning(
+        chain, sweeps, grow, chains, tempering, fast, centred, decay, sparsity, batch, rate, schedule, momentum,
+        select=select, valid_every=valid_every,
+    )  # fmt: skip
+    how.check(hidden)
+    pretrain.check()
 
     def posterior(model: DBM, rows: Float[Array, "B D"], key: PRNGKeyArray) -> tuple[Layers, State]:
         # To a tolerance that the gradient cannot see, so that easy batches stop early.
         layers = jax.vmap(lambda x: model.mean_field(x, mean_field, 1e-3))(rows)
         return layers, model.state(layers)
 
-    return learning.machine(
-        brief, DBM, hidden, posterior, chain=chain,
-        sweeps=sweeps, chains=chains, replicas=replicas, centred=centred, decay=decay, sparsity=sparsity,
-        sparsity_cost=sparsity_cost, batch=batch, rate=rate, schedule_name=schedule, momentum=momentum, select=select,
-        valid_every=valid_every,
-    )  # fmt: skip
+    def joint(model: DBM, data: Dataset, carry: Any = None) -> tuple[DBM, Recipe]:
+        if learn == "multi-prediction":
+            return model, prediction.recipe(brief, model, how, mean_field)
+        return model, learning.machine(brief, model, posterior, how)
+
+    model = learning.untrained(brief, DBM, hidden, Binary())
+    return layerwise.layers(model, brief.data, pretrain, batch, joint) if pretrain.epochs else joint(model, brief.data)

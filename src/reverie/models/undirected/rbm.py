@@ -19,16 +19,18 @@ Montavon & Müller 2012.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from reverie.evaluate.claims import Claim, Paper
 from reverie.models.undirected import _learning as learning
+from reverie.models.undirected._chains import Chain, Fast, Tempering
 from reverie.models.undirected._layered import Boltzmann, Layers, State
+from reverie.models.undirected._learning import Schedule, Select, Sparsity
+from reverie.nn.units import Binary
 from reverie.prob.contracts import Given
+from reverie.train.optimise import Momentum
 from reverie.train.recipe import Brief, Recipe
 
 PAPER = Paper(
@@ -74,6 +76,10 @@ class RBM(Boltzmann):
         """Return E[h | v]."""
         return self.means(self.odd, {0: x})[1]
 
+    def feed_forward(self) -> tuple[tuple[Array, Array], ...]:
+        """Return the weights and hidden biases, from the data upwards."""
+        return tuple(zip(self.weights, self.biases[1:], strict=True))
+
     def reconstruct(self, key: PRNGKeyArray, x: Float[Array, " D"], given: Given = None) -> Float[Array, " D"]:
         """Return E[v | h] at a draw of h given v."""
         return self.mean(self.draw_state(key, x))
@@ -90,19 +96,20 @@ def recipe(
     brief: Brief,
     *,
     hidden: int = 100,
-    chain: Literal["cd", "pcd", "pt"] = "pcd",
+    chain: Chain = "pcd",
     sweeps: int = 1,
+    grow: float = 0.0,
     chains: int = 100,
-    replicas: int = 10,
+    tempering: Tempering = Tempering(),
+    fast: Fast = Fast(),
     centred: bool = True,
     decay: float = 2e-4,
-    sparsity: float = 0.1,
-    sparsity_cost: float = 0.0,
+    sparsity: Sparsity = Sparsity(),
     batch: int = 100,
     rate: float = 0.05,
-    schedule: Literal["constant", "linear", "cosine", "inverse"] = "linear",
-    momentum: float = 0.5,
-    select: Literal["best", "last", "average"] = "best",
+    schedule: Schedule = "linear",
+    momentum: Momentum = Momentum(),
+    select: Select = "best",
     valid_every: float | None = None,
 ) -> tuple[RBM, Recipe]:
     """Return an untrained machine and how to train it.
@@ -110,25 +117,27 @@ def recipe(
     Args:
         hidden: hidden units (F).
         chain: where the model's averages come from: ``cd`` starts at the data, ``pcd`` goes on from step to step,
-            ``pt`` swaps among replicas.
+            ``fpcd`` is driven by fast weights, ``pt`` swaps among replicas, ``tempered`` is heated now and then.
         sweeps: Gibbs sweeps a step (k).
+        grow: epochs after which a step takes one sweep more; 0 is never.
         chains: persistent chains.
-        replicas: temperatures of ``pt``, the model's among them.
+        tempering: temperatures of ``pt`` and ``tempered``.
+        fast: fast weights of ``fpcd``.
         centred: centre the gradient.
         decay: of the weights, not the biases.
-        sparsity: mean activity of hidden units aimed at.
-        sparsity_cost: how much that counts.
+        sparsity: hidden units that are seldom on.
         batch: rows per step.
         rate: learning rate.
-        schedule: how it falls over the planned epochs.
+        schedule: how it falls over the planned epochs; ``inverse`` obeys Robbins and Monro.
         momentum: of the steps.
         select: which weights count: best on validation, last, or an exponential average.
         valid_every: epochs between validations (default: a tenth of the plan).
     """
     learning.binary_rows(brief.data, "an rbm")
-    return learning.machine(
-        brief, RBM, (hidden,), posterior, chain=chain,
-        sweeps=sweeps, chains=chains, replicas=replicas, centred=centred, decay=decay, sparsity=sparsity,
-        sparsity_cost=sparsity_cost, batch=batch, rate=rate, schedule_name=schedule, momentum=momentum, select=select,
-        valid_every=valid_every,
+    how = learning.Learning(
+        chain, sweeps, grow, chains, tempering, fast, centred, decay, sparsity, batch, rate, schedule, momentum,
+        select=select, valid_every=valid_every,
     )  # fmt: skip
+    how.check((hidden,))
+    model = learning.untrained(brief, RBM, (hidden,), Binary())
+    return model, learning.machine(brief, model, posterior, how)

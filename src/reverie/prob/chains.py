@@ -1,7 +1,7 @@
-r"""Chains at several temperatures at once: neighbours swap, or a chain goes up to a hotter one and comes back.
+r"""Chains of an energy: sweeps, swaps between temperatures, and moves up to a hotter law and back.
 
-Both leave the model's own law invariant, and both take states from one of its modes to another that block Gibbs alone
-would not reach in the time (Geyer 1991; Neal 1996).
+The last two leave the model's own law invariant, and take states from one of its modes to another that block Gibbs
+alone would not reach in the time (Geyer 1991; Neal 1996).
 
 References: Geyer, *Markov Chain Monte Carlo Maximum Likelihood*, 1991; Neal, *Sampling from Multimodal Distributions
 Using Tempered Transitions*, 1996; Salakhutdinov, *Learning in Markov Random Fields using Tempered Transitions*, 2009;
@@ -16,6 +16,27 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from reverie.prob.contracts import Energy
+
+
+def sweeps(
+    model: Energy,
+    key: PRNGKeyArray,
+    states: PyTree,
+    first: int | Int[Array, ""],
+    last: int | Int[Array, ""],
+    beta: float | Float[Array, ""] = 1.0,
+) -> PyTree:
+    """Return the states of many chains after sweeps `first` to `last`, whose keys are folded from their numbers.
+
+    All chains of a sweep are one matrix product for each pair of layers.
+    """
+    count = jax.tree.leaves(states)[0].shape[0]
+
+    def sweep(i: Array, now: PyTree) -> PyTree:
+        keys = jax.random.split(jax.random.fold_in(key, i), count)
+        return jax.vmap(lambda own, state: model.sweep(own, state, beta))(keys, now)
+
+    return jax.lax.fori_loop(first, last, sweep, states)
 
 
 def swap_neighbours(
