@@ -167,8 +167,10 @@ def test_words_and_classes_may_lie_in_the_sparse_file(tmp_path: Path) -> None:
 
 def test_cells_that_are_given_twice_add_up(tmp_path: Path) -> None:
     row, column, value = np.asarray([0, 0, 1, 2, 3]), np.asarray([1, 1, 0, 1, 0]), np.asarray([200, 100, 1, 1, 2])
-    sparse.save_npz(tmp_path / "t.npz", sparse.coo_matrix((value, (row, column)), (4, 2)))
-    assert stored(data.load(tmp_path / "t.npz")).tolist() == [[0, 1], [0, 300], [1, 0], [2, 0]]
+    twice = sparse.coo_matrix((value, (row, column)), (4, 2))
+    for matrix in (twice, sparse.csr_matrix((value, column, np.asarray([0, 2, 3, 4, 5])), (4, 2))):
+        sparse.save_npz(tmp_path / "t.npz", matrix)
+        assert stored(data.load(tmp_path / "t.npz")).tolist() == [[0, 1], [0, 300], [1, 0], [2, 0]]
 
 
 def test_sparse_files_that_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,6 +352,8 @@ def test_new_counts_find_their_columns_by_the_words(tmp_path: Path, capsys: pyte
     np.testing.assert_array_equal(found.like(path), wanted[keep])
     assert "1 of its 5 words are not of the model's" in capsys.readouterr().err
     np.testing.assert_array_equal(found.like(sparse.csr_array(x)), x)
+    np.testing.assert_array_equal(found.like(tmp_path / "t.npz"), x)
+    assert not capsys.readouterr().err
     for bad, said in ((-x, "column 'apple' is -"), (x * 0.5, r"is 0\.5"), (x * 0, "row 1, row 2.* have no word")):
         with pytest.raises(ReverieError, match=f"rows: .*{said}"):
             found.like(bad)

@@ -68,7 +68,7 @@ def list_runs(root: str | Path) -> Answer:
     if not found:
         return Answer({"runs": []}, [f"No runs in {root}; `reverie train vae --data digits` makes one."])
     rows = [[r["run"], r["model"], r["data"], _progress(r), r["status"], _number(r)] for r in found]
-    shown = table(["run", "model", "data", "epochs", "status", "test log-likelihood"], rows, right=(3,))
+    shown = table(["run", "model", "data", "epochs", "status", "test number"], rows, right=(3,))
     return Answer({"runs": found}, [shown])
 
 
@@ -104,7 +104,10 @@ def folder_lines(folder: Any) -> list[dict[str, Any]]:
 
 def best(evaluations: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the test record to tell in one number: of the most rows, then the tightest of the lower bounds."""
-    found = [v["log_likelihood"] for k, v in evaluations.items() if k.startswith("test/") and "log_likelihood" in v]
+    tests = [v for k, v in evaluations.items() if k.startswith("test/")]
+    found = [v["log_likelihood"] for v in tests if "log_likelihood" in v]
+    # A model judged by its task has no likelihood: the first of its metrics counts.
+    found = found or [next(iter(v.values())) for v in tests if "classification_error" in v]
     return max(found, key=lambda r: (r.get("n", 0), r.get("value") or float("-inf")), default=None)
 
 

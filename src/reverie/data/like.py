@@ -114,9 +114,9 @@ def _counted(raw: Raw, x: Any, columns: tuple[str, ...] | None, likelihood: str 
         return x
     if columns and raw.columns and raw.columns != columns:
         x, lost = counts.aligned(x, raw.columns, columns)
-        for_stderr().say(
-            f"{where}: {lost:,} of its {len(raw.columns):,} words are not of the model's and were left out."
-        )
+        if lost:
+            said = f"{where}: {lost:,} of its {len(raw.columns):,} words are not of the model's and were left out."
+            for_stderr().say(said)
     return counts.present(x) if likelihood == "bernoulli" else x
 
 

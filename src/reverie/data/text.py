@@ -97,10 +97,8 @@ def recounted(source: Path | Sequence[str], words: Sequence[str], where: str) ->
     x[:, : held.shape[1]] = held
     _refuse_empty({"all": x}, {"all": [name for split in names.values() for name in split]}, where)
     lost = total - int(x.sum())
-    return (
-        x,
-        f"{where}: {lost:,} of {total:,} words are not of the model's vocabulary and were left out." if lost else "",
-    )
+    said = f"{where}: {lost:,} of {total:,} words are not of the model's vocabulary and were left out."
+    return x, said if lost else ""
 
 
 def counted(
