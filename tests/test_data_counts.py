@@ -340,6 +340,11 @@ def test_new_texts_are_counted_with_the_words_of_training(tmp_path: Path, capsys
         data.load("digits").like(new)
 
 
+def test_words_of_own_counts_may_have_capitals(tmp_path: Path) -> None:
+    found = data.load(sparse_of(tmp_path / "t.npz", documents(), ["Door", "bear", "door", "Cloud", "Bear"]))
+    assert found.like(["a door, the Door and two CLOUDS", "bear cloud"]).tolist() == [[2, 0, 0, 0, 0], [0, 1, 0, 1, 0]]
+
+
 def test_new_counts_find_their_columns_by_the_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     x = documents()
     found = data.load(sparse_of(tmp_path / "t.npz", x))

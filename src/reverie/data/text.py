@@ -89,12 +89,12 @@ def recounted(source: Path | Sequence[str], words: Sequence[str], where: str) ->
     place: dict[str, int] = {}
     for i, word in enumerate(words):
         place.setdefault(word.lower(), i)
-    maker = _vectoriser(vocabulary=place)
+    maker = _vectoriser(vocabulary=list(place))
     texts = [text for split in documents.values() for text in split]
     matrix, total = maker.transform(texts), sum(len(tokens) for tokens in map(maker.build_analyzer(), texts))
     x = np.zeros((len(texts), len(words)), np.int32)
-    held = counts.dense(matrix, where)
-    x[:, : held.shape[1]] = held
+    # Of words that differ in capitals alone the first one takes all.
+    x[:, list(place.values())] = counts.dense(matrix, where)
     _refuse_empty({"all": x}, {"all": [name for split in names.values() for name in split]}, where)
     lost = total - int(x.sum())
     said = f"{where}: {lost:,} of {total:,} words are not of the model's vocabulary and were left out."
