@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import numpy as np
 
+from reverie import sampling
 from reverie.arrays import named_leaves
-from reverie.data import load_array
 from reverie.data.dataset import Dataset, Rows
 from reverie.errors import Interrupted, ReverieError, nearest
 from reverie.estimate import Estimate
 from reverie.evaluate import annealed, measure, tasks
 from reverie.evaluate import impute as imputing
 from reverie.evaluate.certify import in_file_units
+from reverie.evaluate.chains import BLOCK
+from reverie.evaluate.log_z import LogZ
 from reverie.evaluate.measure import view
 from reverie.evaluate.rows import Watch
 from reverie.files import npz_bytes, write_atomic
-from reverie.prob.contracts import Encodes, Energy, Latent, Reconstructs, Remembers
+from reverie.masking import known_cells, soft_view
+from reverie.prob.contracts import Coloured, Encodes, Energy, Judged, Latent, Reconstructs, Remembers
 from reverie.progress import Progress, Quiet
 from reverie.train.signals import Stop
 from reverie.trained import Trained
 
-WHAT = {"encode": Encodes, "impute": Reconstructs, "memory": Remembers}
+#: What a model must be to do what a verb asks for.
+WHAT: dict[str, Any] = {"encode": Encodes, "impute": Reconstructs | Coloured, "memory": Remembers}
 
 
 class Scores(NamedTuple):
@@ -46,7 +49,20 @@ def need(run: Trained, verb: str) -> Any:
     if isinstance(model, WHAT[verb]):
         return model
     able = [name for name, protocol in WHAT.items() if isinstance(model, protocol)]
-    raise ReverieError(f"{verb}: a {run.record['model']} cannot; it can: evaluate, sample, score, {', '.join(able)}")
+    also = ["evaluate"] if isinstance(model, Judged) else ["evaluate", "sample", "score"]
+    raise ReverieError(f"{verb}: a {run.record['model']} cannot; it can: {', '.join([*also, *able])}")
+
+
+def need_likelihood(run: Trained, verb: str) -> None:
+    """Insist that the run's model is one of the rows, rather than one that does a task.
+
+    Raises:
+        ReverieError: naming what to use instead.
+    """
+    if isinstance(run.model, Judged):
+        use = ", `reverie encode` uses it" if isinstance(run.model, Encodes) else ""
+        instead = f"`reverie evaluate` judges it{use}"
+        raise ReverieError(f"{verb}: a {run.record['model']} is no model of the rows; {instead}")
 
 
 def class_index(data: Dataset, label: str | int) -> int:
@@ -87,7 +103,19 @@ def told_class(run: Trained, n: int, label: str | int | None, verb: str) -> np.n
     return given_of(run, n, label)
 
 
-def sample(run: Trained, n: int, *, seed: int = 0, label: str | int | None = None, mean: bool = False) -> np.ndarray:
+def sample(
+    run: Trained,
+    n: int,
+    *,
+    seed: int = 0,
+    label: str | int | None = None,
+    mean: bool = False,
+    sweeps: int | None = None,
+    start: Literal["base", "data"] | None = None,
+    tempered: int | None = None,
+    picture: str | Path | None = None,
+    progress: Progress | None = None,
+) -> np.ndarray:
     """Draw n rows from the model.
 
     Args:
@@ -95,13 +123,31 @@ def sample(run: Trained, n: int, *, seed: int = 0, label: str | int | None = Non
         seed: of the draws; row i depends on (seed, i) alone.
         label: class to draw from (class-conditional models; None cycles through the classes).
         mean: return E[x | h] of each draw rather than x, as pictures usually show.
+        sweeps: of the chain that ends at a draw of an energy; 1000 without.
+        start: where chains begin: at the ``base`` law of annealing, or at ``data``, the test rows in turn.
+        tempered: replicas between the base law and the model that swap places (parallel tempering).
+        picture: a .png of the first chains over time, a row each.
+        progress: where it is told how far the chains are, and whether they mix.
 
     Returns:
         Rows in the file's own units, shape (n, *shape).
     """
+    need_likelihood(run, "sample")
     given = given_of(run, n, label)
-    means, draws = tasks.samples(run.model, n, seed=seed, given=given)
-    return shaped(run.facts, means if mean else draws)
+    chain = sampling.chain_of(run, {"sweeps": sweeps, "start": start, "tempered": tempered, "picture": picture})
+    if chain is None:
+        means, draws = tasks.samples(run.model, n, seed=seed, given=given)
+        return shaped(run.facts, means if mean else draws)
+    work = chain.sweeps * -(-n // BLOCK)
+    with Stop() as stop, (progress or Quiet()).task(f"chains of {run.path.name}", work) as task:
+        watch = until_stopped(task, stop, "sample: stopped after {:,} sweeps; the same command begins again")
+        found = sampling.by_chains(run, n, chain, seed=seed, picture=picture is not None, watch=watch)
+    if progress is not None:
+        progress.say(str(found.mixing))
+    if picture is not None:
+        frames = run.facts.restore(found.frames.reshape(-1, found.frames.shape[-1]))
+        sampling.save_picture(picture, frames.reshape(found.frames.shape), run.facts.shape)
+    return shaped(run.facts, found.means if mean else found.draws)
 
 
 def shaped(data: Dataset, rows: np.ndarray) -> np.ndarray:
@@ -140,7 +186,8 @@ def impute(
         x: a file or array; NaN is missing.
         mask: True where a cell is known (array, or a file of 0 and 1), or a rule (``drop:0.6``, ``rect:12``,
             ``half``, ``nan``); None is ``nan``.
-        iterations: of decoding one's own guess.
+        iterations: of decoding one's own guess; sweeps of an energy with the known cells held, the second half of
+            which are averaged.
         seed: of the start and the draws.
         label: class of the rows (class-conditional models, which need it).
     """
@@ -156,42 +203,6 @@ def impute(
     filled = data.restore(found.filled)
     # What was known comes back as it was given, not through scaling and back.
     return np.where(known & ~np.isnan(stored), np.asarray(stored, np.float64), filled).reshape(-1, *data.shape)
-
-
-def soft_view(data: Dataset, stored: np.ndarray) -> np.ndarray:
-    """Return rows in the model's units without drawing: grey cells stay means, as the paper's protocol has them."""
-    scaled = (np.asarray(stored, np.float32) - np.asarray(data.shift, np.float32)) / data.divisor
-    cut = data.binarisation == "threshold"
-    return np.where(np.isnan(scaled), scaled, scaled >= 0.5).astype(np.float32) if cut else scaled
-
-
-def known_cells(mask: Any, rows: np.ndarray, data: Dataset, seed: int) -> np.ndarray:
-    """Return which cells are known, shape (n, D), from an array, a file, a rule or None.
-
-    Raises:
-        ReverieError: for a file that is not there, or a mask of another shape than the rows.
-    """
-    if mask is None:
-        return ~np.isnan(rows)
-    if isinstance(mask, str) and not Path(mask).exists():
-        if looks_like_path(mask):
-            raise ReverieError(f"mask: no such file {mask}; check the path, or give a rule (drop:P, rect:R, half, nan)")
-        return imputing.mask_of(mask, rows, data.shape, seed=seed)
-    known = np.asarray(load_array(mask) if isinstance(mask, str | Path) else mask)
-    wanted = (len(rows), *data.shape)
-    if known.shape not in (wanted, rows.shape, (*wanted, 1)):
-        where = f"{mask}: " if isinstance(mask, str | Path) else ""
-        also = "" if wanted == rows.shape else f" or {rows.shape}"
-        raise ReverieError(
-            f"mask: {where}shape {known.shape} does not fit the rows; "
-            f"give shape {wanted}{also}, 1 where a cell is known"
-        )
-    return known.astype(bool).reshape(rows.shape)
-
-
-def looks_like_path(mask: str) -> bool:
-    """Say whether a mask that is no file here was meant as one: it has a slash, or an ending that is no number."""
-    return mask.partition(":")[0] not in imputing.RULES and re.search(r"[/\\]|\.[A-Za-z]\w*$", mask) is not None
 
 
 def evaluate(
@@ -234,16 +245,17 @@ def evaluate(
     if isinstance(run.model, Energy):
         said, work = (
             "evaluate: stopped after {:,} temperatures; the same command anneals again",
-            measure.most_work(more),
+            measure.most_work(run.model, more),
         )
-    with Stop() as stop, (progress or Quiet()).task(f"log-likelihood of {run.path.name}", work) as task:
-        watch = _until_stopped(task, stop, said)
+        more["kept"] = sampling.kept_log_z(run, say=(progress or Quiet()).say)
+    with Stop() as stop, (progress or Quiet()).task(f"{_judged_by(run)} of {run.path.name}", work) as task:
+        watch = until_stopped(task, stop, said)
         found, result = measure.evaluate(
             run.model, dataset, split, estimator=estimator, samples=samples, rows=rows, minutes=minutes, seed=seed,
             resume=partial, progress=watch, **more,
         )  # fmt: skip
         if estimator == "ais" and isinstance(run.model, Latent):
-            watch = _until_stopped(Quiet(), stop, f"evaluate: stopped at the simulated rows; {kept}")
+            watch = until_stopped(Quiet(), stop, f"evaluate: stopped at the simulated rows; {kept}")
             found |= annealed.simulated_gap(run.model, seed=seed, progress=watch, **{"chains": samples or 16, **more})
     key = f"{split}/{result.estimator}" + (f"/{rows}" if rows else "")
     record = {name: estimate.to_json() for name, estimate in found.items()}
@@ -253,7 +265,12 @@ def evaluate(
     return found
 
 
-def _until_stopped(task: Any, stop: Stop, said: str) -> Watch:
+def _judged_by(run: Trained) -> str:
+    model = run.model
+    return next(iter(model.metrics)).replace("_", " ") if isinstance(model, Judged) else "log-likelihood"
+
+
+def until_stopped(task: Any, stop: Stop, said: str) -> Watch:
     """Return ``watch(done, **numbers)``, which tells `task` and raises once Ctrl-C or SIGTERM has asked to stop."""
 
     def watch(done: int, **numbers: float) -> None:
@@ -287,13 +304,23 @@ def score(
     Raises:
         Interrupted: when asked to stop (Ctrl-C, SIGTERM), after the block of rows under way.
     """
+    need_likelihood(run, "score")
     stored = new_rows(run, x)
     base = run.data if getattr(run.model, "conditional", False) else run.facts
     with Stop() as stop, (progress or Quiet()).task(f"scores by {run.path.name}", len(stored)) as task:
         said = f"score: stopped after {{:,}} of {len(stored):,} rows; the same command does them from the first"
-        watch = _until_stopped(task, stop, said)
-        values, record = measure.score(run.model, base, stored, samples=samples, seed=seed, progress=watch)
+        watch = until_stopped(task, stop, said)
+        more: dict[str, Any] = {}
+        if isinstance(run.model, Energy):
+            # Whatever is known of log Z is good for scores, unless other chains are asked for.
+            more["kept"] = sampling.kept_log_z(run, any_plan=samples is None, say=(progress or Quiet()).say)
+        values, record = measure.score(run.model, base, stored, samples=samples, seed=seed, progress=watch, **more)
     return Scores(values, record)
+
+
+def log_z(run: Trained) -> LogZ | None:
+    """Return what is known of log Z of the run's weights, from ``log_z.json``; None where nothing is."""
+    return sampling.kept_log_z(run).read()
 
 
 def export(run: Trained, path: str | Path) -> Path:

@@ -6,16 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
-from reverie import asking
+from reverie import asking, masking
 from reverie.errors import ReverieError
+from reverie.evaluate import chains as watched
+from reverie.evaluate import filling, microscope, tasks
 from reverie.evaluate import impute as imputing
-from reverie.evaluate import microscope, tasks
 from reverie.evaluate.baseline import independent_baseline
 from reverie.evaluate.diagnose import diagnose, gather
 from reverie.files import to_json, write_atomic
-from reverie.prob.contracts import Energy, Filters
+from reverie.prob.contracts import Coloured, Encodes, Energy, Filters, Judged
 from reverie.progress import Progress, Quiet
 from reverie.train import checkpoint
 from reverie.trained import Trained
@@ -37,17 +39,22 @@ def report(run: Trained, *, seed: int = 0, progress: Progress | None = None) -> 
     if not any(key.startswith("test/") for key in run.folder.evaluations()):
         asking.evaluate(run, progress=progress)
     steps: list[Callable[..., Any]] = [samples, reconstructions, imputation, units, codes]
+    if isinstance(run.model, Judged):
+        steps = [codes] if isinstance(run.model, Encodes) else []
     if "memory" in able(run) and not _looked(run, seed, _KNOCKED):
         steps.append(memory)
     if isinstance(run.model, Filters):
         steps.append(filters)
     if isinstance(run.model, Energy):
         steps.append(chains)
+    if isinstance(run.model, Energy) and isinstance(run.model, Encodes):
+        steps.append(activations)
     with (progress or Quiet()).task(f"pictures of {run.path.name}", len(steps)) as task:
         for done, step in enumerate(steps, 1):
             step(run, seed=seed)
             task.update(done)
-    findings = diagnose(gather(run.path, independent_baseline(run.data)))
+    baseline = None if isinstance(run.model, Judged) else independent_baseline(run.data)
+    findings = diagnose(gather(run.path, baseline))
     write_atomic(run.path / "diagnoses.json", to_json(findings, indent=1))
     return page.write(run.path)
 
@@ -117,7 +124,7 @@ def imputation(run: Trained, *, seed: int = 0) -> None:
     images = len(data.shape) > 1
     rules = [f"rect:{max(1, min(data.shape[:2]) * 3 // 7)}", "half", "drop:0.6"] if images else ["drop:0.3"]
     stored = np.asarray(data.splits["test"].x[:_CODED])
-    rows = asking.soft_view(data, stored)
+    rows = masking.soft_view(data, stored)
     _, given = shown(run, len(rows))
     for rule in rules:
         known = imputing.mask_of(rule, rows, data.shape, seed=seed)
@@ -128,7 +135,21 @@ def imputation(run: Trained, *, seed: int = 0) -> None:
         run.folder.save_arrays(
             f"imputation-{rule.replace(':', '-')}", inputs=display(run, rows[:_SHOWN]), masks=found.mask[:_SHOWN],
             frames=display(run, found.frames[:, :_SHOWN]), iterations=found.iterations, errors=found.errors,
+            **_beside(run, rows, found.mask, found.filled),
         )  # fmt: skip
+
+
+def _beside(run: Trained, rows: np.ndarray, known: np.ndarray, filled: np.ndarray) -> dict[str, np.ndarray]:
+    """Return how good the filled-in cells are, beside base rates and the nearest training rows."""
+    train = masking.soft_view(run.data, np.asarray(run.data.splits["train"].x[: filling.AMONG]))
+    ways = {
+        "the model": filled,
+        "base rates": filling.base_rates(train, rows, known),
+        f"{filling.NEIGHBOURS} nearest rows": filling.nearest_rows(train, rows, known),
+    }
+    unit = run.data.likelihood == "bernoulli"
+    scores = [filling.quality(rows, known, way, unit) for way in ways.values()]
+    return {"ways": np.asarray(list(ways)), "scores": np.asarray(scores)}
 
 
 def units(run: Trained, *, seed: int = 0) -> None:
@@ -157,19 +178,57 @@ def codes(run: Trained, *, seed: int = 0) -> None:
 
 
 def filters(run: Trained, *, seed: int = 0) -> None:
-    """Keep the units' weights and how often each is on over test rows, the most used first."""
+    """Keep the units' weights and how often each is on over test rows, the most used first; deeper ones composed."""
     rows, _ = shown(run, _CODED)
     weights = np.asarray(run.model.filters())
-    used = tasks.encode(run.model, rows).mean(axis=0)[: len(weights)]
-    order = np.argsort(-used, kind="stable")[:_FILTERS]
-    run.folder.save_arrays("filters", filters=weights[order], used=used[order], units=order)
+    used = tasks.encode(run.model, rows).mean(axis=0)
+    found: dict[str, np.ndarray] = {}
+    first = 0
+    for layer, composed in enumerate(_composed(run.model, weights), 1):
+        mine = used[first : first + len(composed)]
+        first += len(composed)
+        order = np.argsort(-mine, kind="stable")[:_FILTERS]
+        tail = "" if layer == 1 else f"_{layer}"
+        found |= {f"filters{tail}": composed[order], f"used{tail}": mine[order], f"units{tail}": order}
+    run.folder.save_arrays("filters", **found)
+
+
+def _composed(model: Any, first: np.ndarray) -> list[np.ndarray]:
+    """Return the first layer's filters and, of a stack, each higher layer's: the filters below, weighted."""
+    found = [first]
+    for weight in getattr(model, "weights", ())[1:] if isinstance(model, Coloured) else ():
+        found.append(np.asarray(weight).T @ found[-1])
+    return found
+
+
+def activations(run: Trained, *, seed: int = 0) -> None:
+    """Keep how often each hidden unit of an energy is on over test rows, layer by layer."""
+    rows, given = shown(run, _CODED)
+    means = tasks.encode(run.model, rows, given=given).mean(axis=0, dtype=np.float64)
+    widths = _widths(run.model) if isinstance(run.model, Coloured) else [len(means)]
+    parts = np.split(means, np.cumsum(widths)[:-1]) if sum(widths) == len(means) else [means]
+    run.folder.save_arrays("activations", **{f"mean_{i}": part for i, part in enumerate(parts, 1)})
+
+
+def _widths(model: Any) -> list[int]:
+    """Return the numbers of units of the hidden layers, from the data upwards."""
+
+    def layers(key: Any) -> Any:
+        state = model.layers(model.draw_base(key))
+        return {**state, **model.draw(key, model.even, state)}
+
+    found = jax.eval_shape(layers, jax.random.key(0))
+    return [found[number].size for number in sorted(found) if number]
 
 
 def chains(run: Trained, *, seed: int = 0) -> None:
     """Keep a few of the model's own chains, from the base law on, at a few numbers of sweeps."""
-    means = tasks.chains(run.model, _CHAINS, _SWEEPS, seed=seed)
-    frames = np.stack([display(run, frame) for frame in means])
-    run.folder.save_arrays("chains", frames=frames, sweeps=np.asarray(_SWEEPS))
+    found = watched.draw(run.model, _CHAINS, watched.Chain(_SWEEPS[-1]), seed=seed, frames=_SWEEPS)
+    frames = np.stack([display(run, frame) for frame in found.frames])
+    run.folder.save_arrays(
+        "chains", frames=frames, sweeps=np.asarray(_SWEEPS), mixing=np.asarray(str(found.mixing)),
+        free_energy=found.free_energy,
+    )  # fmt: skip
 
 
 def memory(run: Trained, *, seed: int = 0, rows: int = _KNOCKED, progress: Progress | None = None) -> dict[str, Any]:

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from reverie import asking, picturing, run_data, training
+from reverie import asking, classifying, models, picturing, run_data, training
 from reverie import data as data_floor
 from reverie.compile_cache import keep_compilations
 from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError
 from reverie.estimate import Estimate
 from reverie.evaluate import arena
+from reverie.evaluate.log_z import LogZ
+from reverie.prob.contracts import Judged
 from reverie.progress import Progress
 from reverie.train.folder import RunFolder
 from reverie.train.parallel import configure
@@ -70,6 +72,7 @@ def train(
         raise ReverieError("epochs, steps: give one of them")
     configure(device)
     keep_compilations()
+    binarisation = _taken(model, binarisation)
     arguments: dict[str, Any] = {
         "binarisation": binarisation, "split_rule": split_rule, "likelihood": likelihood, "seed": data_seed
     }  # fmt: skip
@@ -102,6 +105,20 @@ def train(
     if seeds < 1:
         raise ReverieError(f"seeds: {seeds} is not a number of runs; give 1 or more")
     return [one(seed + i, None if run is None else Path(run) / f"seed-{seed + i}") for i in range(seeds)]
+
+
+def _taken(model: str, binarisation: str | None) -> str | None:
+    """Return how grey rows are taken: as they are where the model is judged by a task and nothing else is asked for.
+
+    Raises:
+        ReverieError: for grey rows as they are under a model that needs their likelihood.
+    """
+    judged = issubclass(models.model_class(model), Judged)
+    if binarisation == "means" and not judged:
+        raise ReverieError(
+            f"binarisation: means have no likelihood, by which a {model} learns; use dynamic or threshold"
+        )
+    return "means" if judged and binarisation is None else binarisation
 
 
 def _begun(folder: Path, plan: training.Plan, dataset: Dataset) -> Run | None:
@@ -169,6 +186,10 @@ class Run(Trained):
         """Return a certified log-likelihood for each row; see `asking.score`."""
         return asking.score(self, x, **how)
 
+    def log_z(self) -> LogZ | None:
+        """Return what is known of log Z of the weights (energies that were evaluated), else None."""
+        return asking.log_z(self)
+
     def memory(self, **how: Any) -> dict[str, Any]:
         """Look into the memory: preferences of classes, slots, usage, knock-out; see `picturing.memory`."""
         return picturing.memory(self, **how)
@@ -176,6 +197,10 @@ class Run(Trained):
     def report(self, **how: Any) -> Path:
         """Draw the pictures and write one page that opens offline; return its path; see `picturing.report`."""
         return picturing.report(self, **how)
+
+    def classify(self, **how: Any) -> dict[str, Any]:
+        """Fine-tune the stack to tell classes apart, beside baselines; see `classifying.classify`."""
+        return classifying.classify(self, **how)
 
     def export(self, path: str | Path) -> Path:
         """Write the weights by name to an .npz."""
@@ -187,6 +212,7 @@ for _verb in ("evaluate", "sample", "impute", "encode", "score", "export"):
     getattr(Run, _verb).__doc__ = getattr(asking, _verb).__doc__
 for _verb in ("memory", "report"):
     getattr(Run, _verb).__doc__ = getattr(picturing, _verb).__doc__
+Run.classify.__doc__ = classifying.classify.__doc__
 
 
 def compare(*runs: Run | str | Path, estimator: str | None = None) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from reverie import listing, outputs, progress
+from reverie import console, listing, outputs, progress, train_command
 from reverie.console import Answer
-from reverie.options import TABLES, Class, Folder, Input, OutRows, OutTable, Seed, load, written
+from reverie.errors import ReverieError
+from reverie.options import TABLES, Class, Device, Folder, Input, Minutes, OutRows, OutTable, Seed, load, written
 
 
 def evaluate(
@@ -38,10 +39,14 @@ def evaluate(
     own = {"temperatures": temperatures, "tolerance": tolerance}
     more = {name: value for name, value in own.items() if value is not None}
     how = {"estimator": estimator, "samples": samples, "rows": rows, "minutes": minutes, "seed": seed, **more}
-    found = load(folder).evaluate(split, data=data, progress=progress.for_stderr(), **how)
+    run = load(folder)
+    found = run.evaluate(split, data=data, progress=progress.for_stderr(), **how)
     doubted = any("UNRELIABLE" in (record.note or "") for record in found.values())
     shown = [f"{name} {record}" + (f"\n  {record.note}" if record.note else "") for name, record in found.items()]
-    return Answer(found, shown, status=int(strict and doubted))
+    log_z = run.log_z()
+    if log_z is not None:
+        shown += log_z.lines()
+    return Answer({**found, **({} if log_z is None else {"log_z": log_z})}, shown, status=int(strict and doubted))
 
 
 def sample(
@@ -53,15 +58,29 @@ def sample(
     seed: Seed = 0,
     class_: Class = None,
     mean: Annotated[bool, Parameter(help="The mean of each draw rather than the draw, smoother to look at.")] = False,
+    sweeps: Annotated[int | None, Parameter(help="Of an energy's chain from its start to a draw [1000].")] = None,
+    start: Annotated[
+        Literal["base", "data"] | None, Parameter(help="Where an energy's chains begin [base]; data: the test rows.")
+    ] = None,
+    tempered: Annotated[
+        int | None, Parameter(metavar="REPLICAS", help="So many temperatures of an energy that swap places.")
+    ] = None,
+    picture: Annotated[
+        Path | None, Parameter(metavar="FILE.png", help="Chains over time: a row each, later sweeps to the right.")
+    ] = None,
 ) -> Answer:
     """Draw new rows, in the file's own units and columns.
 
     Example: reverie sample runs/vae-digits-1 -n 64 --out samples.png
     """
     target, run = outputs.Target.check(out), load(folder)
-    rows = run.sample(number, seed=seed, label=class_, mean=mean)
+    seen = None if picture is None else outputs.Target.check(picture, (".png",)).path
+    rows = run.sample(
+        number, seed=seed, label=class_, mean=mean, sweeps=sweeps, start=start, tempered=tempered, picture=seen,
+        progress=progress.for_stderr(),
+    )  # fmt: skip
     path = target.write(rows, run.facts.columns, lambda: _limits(run))
-    return written(path, rows=number)
+    return written(path, rows=number, **({} if seen is None else {"picture": seen}))
 
 
 def _limits(run: Any) -> tuple[float, float] | None:
@@ -80,7 +99,7 @@ def impute(
         str, Parameter(metavar="FILE|RULE", help="1 where known; or nan, drop:0.6, rect:12, half.")
     ] = "nan",
     out: OutRows,
-    iterations: Annotated[int, Parameter(help="How often the model decodes its own guess.")] = 100,
+    iterations: Annotated[int, Parameter(help="How often the model decodes its own guess; an energy's sweeps.")] = 100,
     seed: Seed = 0,
     class_: Class = None,
 ) -> Answer:
@@ -137,6 +156,80 @@ def memory(folder: Folder, /, *, seed: Seed = 0) -> Answer:
     """
     run = load(folder)
     return listing.memory(run.memory(seed=seed, progress=progress.for_stderr()), run)
+
+
+def classify(
+    folder: Folder,
+    /,
+    *,
+    data: Annotated[
+        str | None, Parameter(metavar="NAME|FILE", help="Labelled rows of the same columns [default: the run's own].")
+    ] = None,
+    binarisation: Annotated[
+        Literal["means", "dynamic", "threshold"],
+        Parameter(help="Grey pixels as they are, drawn afresh at every visit (augmentation), or cut."),
+    ] = "means",
+    epochs: Annotated[float | None, Parameter(help="Of fine-tuning [default: 30, and 6,000 steps at least].")] = None,
+    seed: Annotated[int | None, Parameter(help="Of the fine-tuning [default: 0].")] = None,
+    seeds: Annotated[int | None, Parameter(help="Fine-tune so often; tell their mean and 95 % interval.")] = None,
+    labels: Annotated[int | None, Parameter(help="Learn from so many labelled rows, as many of each class.")] = None,
+    rate: Annotated[float | None, Parameter(help="Learning rate of Adam [default: 0.001].")] = None,
+    dropout: Annotated[float | None, Parameter(help="Share of the features left out at a step [default: 0].")] = None,
+    input_dropout: Annotated[float | None, Parameter(help="Share of the inputs left out [default: 0].")] = None,
+    decay: Annotated[float | None, Parameter(help="Of the weights [default: 0].")] = None,
+    from_scratch: Annotated[bool, Parameter(help="The same network from random weights: the control.")] = False,
+    baselines: Annotated[
+        str, Parameter(metavar="all|none|NAMES", help="Of logistic, knn, svm, mlp, features; commas between.")
+    ] = "all",
+    minutes: Minutes = None,
+    device: Device = None,
+) -> Answer:
+    """Fine-tune the run's features to tell classes apart; test errors beside logistic regression, k-NN, SVM and a net.
+
+    The network is a run of its own in DIR/classifier; the same command goes on where it was stopped.
+
+    Example: reverie classify runs/dbm-digits-1 --baselines logistic,knn
+    """
+    if seed is not None and seeds is not None:
+        raise ReverieError("--seed and --seeds: one says which seed, the other how many; give one of them")
+    train_command.choose_device(device)
+    own = {"rate": rate, "dropout": dropout, "input_dropout": input_dropout, "decay": decay}
+    found = load(folder).classify(
+        data=data, binarisation=binarisation, epochs=epochs, seed=seed or 0, seeds=seeds, labels=labels,
+        from_scratch=from_scratch, baselines=baselines, minutes=minutes, device=device,
+        progress=progress.for_stderr(), **{name: value for name, value in own.items() if value is not None},
+    )  # fmt: skip
+    return _classified(found, folder)
+
+
+def _classified(found: dict[str, Any], folder: Path) -> Answer:
+    """Return the errors of all methods in the table's order, those of several seeds also as their mean."""
+    from reverie.report.sections_classify import in_order, seeds_of
+
+    results, said = in_order(found["results"]), []
+    for name, records in seeds_of(results).items():
+        if len(records) > 1:
+            total = train_command.over_seeds([100.0 * one["test"].value for one in records])
+            found.setdefault("seeds", {})[name] = total
+            low, high = total["low"], total["high"]
+            said.append(
+                f"{name}: {total['value']:.2f} % over {len(records)} seeds, 95 % interval [{low:.2f}, {high:.2f}]"
+            )
+    rows = [
+        [
+            one["title"],
+            one["chosen"] + (f", seed {one['seed']}" if one.get("seed") else ""),
+            f"{100 * one['test'].value:.2f}",
+            f"{100 * one['low']:.2f} to {100 * one['high']:.2f}",
+            f"{one['seconds']:.1f}",
+        ]
+        for one in results
+    ]
+    head = ["method", "chosen", "test error, %", "95 % interval", "seconds"]
+    learnt = found["rows"]["train"] if found["labels"] is None else found["labels"]
+    first = f"{found['data']}: learnt from {learnt:,} rows, {found['rows']['test']:,} test rows"
+    hint = f"`reverie report {folder}` shows who is taken for whom."
+    return Answer({**found, "results": results}, [first, console.table(head, rows, right=(2, 3, 4)), *said, hint])
 
 
 def report(folder: Folder, /, *, seed: Seed = 0) -> Answer:

@@ -18,6 +18,9 @@ from reverie.estimate import Estimate
 from reverie.evaluate.certify import LOW_ESS
 from reverie.evaluate.tasks import ACTIVE
 
+#: A unit that is on, or off, for less than this share of rows tells them nothing.
+IDLE = 0.01
+
 Level = Literal["ok", "warning", "problem"]
 Facts = Mapping[str, Any]
 Finding = tuple[Level, str]
@@ -44,7 +47,7 @@ def gather(folder: str | Path, baseline: Estimate | None = None) -> dict[str, An
         facts[name] = _json(path / file)
     lines = [_parsed(line) for line in _text(path / "metrics.jsonl").splitlines()]
     facts["metrics"] = [line for line in lines if isinstance(line, Mapping)]
-    for name in ("units", "memory"):
+    for name in ("units", "memory", "activations", "chains"):
         facts[name] = _arrays(path / "arrays" / f"{name}.npz")
     entries = {key: e for key, e in facts["evaluation"].items() if isinstance(e, Mapping)}
     facts["rows"] = {key: _arrays(path / str(entry["rows"])) for key, entry in entries.items() if entry.get("rows")}
@@ -125,6 +128,29 @@ def collapse(facts: Facts) -> Iterator[Finding]:
             )
         else:
             yield _ok(f"{where}{live} of {size} latent units are used.")
+
+
+def idle(facts: Facts) -> Iterator[Finding]:
+    """Flag hidden units of an energy that are never or always on, which tell rows nothing."""
+    layers = sorted((n, a) for n, a in (facts.get("activations") or {}).items() if n.startswith("mean_") and a.size)
+    for name, means in layers:
+        where = f"layer {name.removeprefix('mean_')}: " if len(layers) > 1 else ""
+        dead, always = int((means < IDLE).sum()), int((means > 1.0 - IDLE).sum())
+        if not dead + always:
+            yield _ok(f"{where}all of {means.size} hidden units are on for some rows and off for others.")
+            continue
+        text = (
+            f"{where}of {means.size} hidden units {dead} are never on and {always} always (test rows): they tell rows "
+            "nothing. Try a lower --rate, --sparsity-cost 0.01, or fewer --hidden."
+        )
+        yield _warning(text) if 10 * (dead + always) >= means.size else _ok(text)
+
+
+def mixing(facts: Facts) -> Iterator[Finding]:
+    """Warn of an energy whose own chains do not forget where they began."""
+    said = (facts.get("chains") or {}).get("mixing")
+    if said is not None and "do not mix" in str(said):
+        yield _warning(f"Its {said}. Samples remember where they began, and both sides of log Z lean on chains.")
 
 
 def effective_samples(facts: Facts) -> Iterator[Finding]:
@@ -287,5 +313,5 @@ def data(facts: Facts) -> Iterator[Finding]:
 
 
 LOOKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
-    data, baseline, collapse, overfitting, validation, objective, effective_samples, noise, memory,
+    data, baseline, collapse, idle, mixing, overfitting, validation, objective, effective_samples, noise, memory,
 )  # fmt: skip

@@ -26,7 +26,8 @@ from reverie.evaluate.certify import (
 )
 from reverie.evaluate.classes import classes_of
 from reverie.evaluate.rows import RowResult, Watch, as_rows, row_words, visiting_order
-from reverie.prob.contracts import Energy
+from reverie.evaluate.task import ESTIMATOR, evaluate_task
+from reverie.prob.contracts import Energy, Judged, Marginal
 
 #: By contract: of a row's own latents (`Latent`), or of the partition function (`Energy`).
 LATENT: dict[str, Callable[..., RowResult]] = {
@@ -73,7 +74,7 @@ def evaluate(
     Returns:
         ``log_likelihood`` (of the marginal, for a class-conditional model, which then also has
         ``conditional_log_likelihood`` and ``classification_error`` on labelled rows); values by ascending index into
-        the split, in the file's own units.
+        the split, in the file's own units.  Of a model judged by its task: its metrics, and the first one's values.
 
     Raises:
         ReverieError: for an unknown split or estimator, or numbers that make no sense.
@@ -83,6 +84,10 @@ def evaluate(
     size = data.size(split)
     limit = rows if rows is not None else (size if data.resident else MOST_ROWS)
     chosen = np.sort(visiting_order(size, seed)[:limit])
+    if isinstance(model, Judged):
+        if samples is not None:
+            raise ReverieError(f"samples: a {type(model).__name__} draws none to be judged; leave it out")
+        return evaluate_task(model, data, split, gather(data, split, chosen), chosen, progress)
     prior = class_frequencies(data) if classes_of(model) else None
     result = estimators(model)[estimator](
         model, gather(data, split, chosen), **_samples(model, estimator, samples), seed=seed, minutes=minutes,
@@ -106,14 +111,17 @@ def _require_known(model: Any, estimator: str, more: Mapping[str, Any]) -> None:
             raise ReverieError(f"{name}: {estimator} of a {type(model).__name__} does not take it; leave it out")
 
 
-def most_work(more: Mapping[str, Any]) -> int:
-    """Return how many temperatures the two sides of log Z take at most: each path is as long as all before it."""
+def most_work(model: Energy, more: Mapping[str, Any]) -> int:
+    """Return how many temperatures the sides of log Z take at most: each path is as long as all before it."""
     plan = energy.Plan(**{name: value for name, value in more.items() if name == "temperatures"})
-    return 4 * max(plan.most, plan.temperatures) - 2 * plan.temperatures
+    sides = 3 if isinstance(model, Marginal) else 2
+    return sides * (2 * max(plan.most, plan.temperatures) - plan.temperatures)
 
 
-def estimators(model: Any) -> dict[str, Callable[..., RowResult]]:
-    """Return what can estimate a model's log-likelihood, by name."""
+def estimators(model: Any) -> dict[str, Callable[..., Any]]:
+    """Return what can estimate a model's log-likelihood (or judge it by its task), by name."""
+    if isinstance(model, Judged):
+        return {ESTIMATOR: evaluate_task}
     return ENERGY if isinstance(model, Energy) else LATENT
 
 
@@ -121,7 +129,7 @@ def default_estimator(model: Any) -> str:
     """Return the estimator that is used where none is asked for."""
     if isinstance(model, Energy):
         return "exact" if energy.countable(model) else "ais"
-    return "importance"
+    return ESTIMATOR if isinstance(model, Judged) else "importance"
 
 
 def _samples(model: Any, estimator: str, samples: int | None) -> dict[str, int]:
@@ -133,6 +141,11 @@ def _samples(model: Any, estimator: str, samples: int | None) -> dict[str, int]:
 
 def check(model: Any, data: Dataset, split: str, estimator: str | None, rows: int | None) -> str:
     """Refuse what cannot be evaluated, before anything is computed; return the estimator that will be used."""
+    if isinstance(model, Judged) and estimator not in (None, ESTIMATOR):
+        raise ReverieError(
+            f"estimator: a {type(model).__name__} is judged by {', '.join(model.metrics)}, not by a likelihood; "
+            "leave it out"
+        )
     estimator, known = estimator or default_estimator(model), estimators(model)
     if estimator not in known:
         raise ReverieError(f"estimator: {estimator!r} is not one of {', '.join(known)}{nearest(estimator, known)}")
@@ -161,6 +174,7 @@ def score(
     samples: int | None = None,
     seed: int = 0,
     progress: Watch | None = None,
+    **more: Any,
 ) -> tuple[Float[np.ndarray, " n"], Estimate]:
     """Return the log-likelihood of each of one's own rows, in the file's own units, and the record of their mean.
 
@@ -168,12 +182,13 @@ def score(
         data: what the model was trained on, for scaling, binarisation and class frequencies.
         stored: rows in the file's own units, shape ``(n, D)``.  Grey rows are binarised by their own content, so that
             a row's score depends on nothing but the row and `seed`.
+        more: further arguments of the estimator, such as what is ``kept`` of log Z.
     """
     x = view(data, stored)
     prior = class_frequencies(data) if classes_of(model) else None
     name = default_estimator(model)
     found = estimators(model)[name](
-        model, x, **_samples(model, name, samples), seed=seed, class_prior=prior, progress=progress
+        model, x, **_samples(model, name, samples), seed=seed, class_prior=prior, progress=progress, **more
     )
     require_numbers(found)
     values = found.values - log_scales(data, x)
@@ -187,7 +202,7 @@ def score(
 def view(data: Dataset, stored: np.ndarray) -> Float[np.ndarray, "n D"]:
     """Return one's own rows in the model's units, each grey row binarised with a seed of its content."""
     stored = as_rows(stored)
-    if data.binarisation in ("as-is", "threshold"):
+    if data.binarisation in ("as-is", "threshold", "means"):
         return as_rows(data.view(stored))
     words = row_words(stored)
     seeds = [[EVALUATION_SEED, int(a), int(b)] for a, b in words]

@@ -5,11 +5,10 @@ References: Burda, Grosse & Salakhutdinov, *Importance Weighted Autoencoders*, 2
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Literal
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,8 +18,6 @@ from reverie.errors import ReverieError
 from reverie.estimate import Estimate
 from reverie.evaluate.likelihood import importance
 from reverie.evaluate.mapped import PerRow, over_rows
-from reverie.evaluate.rows import checked_seed
-from reverie.prob.partition import swept
 
 #: A unit is active when the variance of its posterior mean over rows is larger than this.
 ACTIVE = 1e-2
@@ -184,23 +181,6 @@ def samples(
 def _sample(model: Any, key: PRNGKeyArray, counter: Array, given: Array | None) -> tuple[Array, Array]:
     x, h = model.sample(key, given)
     return model.mean(h, given), x
-
-
-def chains(model: Any, n: int, sweeps: Sequence[int], *, seed: int = 0) -> Float[np.ndarray, "t n D"]:
-    """Return E[v | state] of n chains of an energy after each number of `sweeps` (rising), from the base law on."""
-    begin, move = jax.random.split(jax.random.key(checked_seed(seed)))
-    states = jax.vmap(model.draw_base)(jax.random.split(begin, n))
-    frames, done = [], 0
-    for upto in sweeps:
-        states = swept(model, move, states, jnp.int32(done), jnp.int32(upto))
-        frames.append(np.asarray(_state_means(model, states)))
-        done = upto
-    return np.stack(frames)
-
-
-@eqx.filter_jit
-def _state_means(model: Any, states: Any) -> Array:
-    return jax.vmap(model.mean)(states)
 
 
 def codes(

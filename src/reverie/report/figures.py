@@ -29,6 +29,7 @@ class Curve:
         epochs, values: the training objective or bound, higher is better.
         label: what `values` is, such as ``bound``.
         valid_epochs, valid: log-likelihood on the validation rows; its best is marked.
+        band: the ends of the bracket that it is one end of, None where it is no bracket.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Curve:
     label: str
     valid_epochs: Float[np.ndarray, " v"]
     valid: Float[np.ndarray, " v"]
+    band: tuple[Float[np.ndarray, " v"], Float[np.ndarray, " v"]] | None = None
 
     @property
     def best(self) -> int | None:
@@ -63,12 +65,17 @@ def learning_curves(curves: Sequence[Curve], unit: str = "nats") -> Figure:
     for i, curve in enumerate(curves):
         colour, valid_colour = RUNS[i % len(RUNS)], RUNS[i % len(RUNS)] if several else SECOND
         who = f" {curve.name}: " if several else ""
-        axes.plot(curve.epochs, curve.values, color=colour, linewidth=1, alpha=0.75, label=f"{who}{curve.label}, train")
+        if curve.values.size:
+            told = f"{who}{curve.label}, train"
+            axes.plot(curve.epochs, curve.values, color=colour, linewidth=1, alpha=0.75, label=told)
         if curve.best is not None:
             style: dict[str, Any] = {"color": valid_colour, "linestyle": DASHES[i % len(DASHES)]}
             told = f", best {signed(curve.valid[curve.best])}" if several else ""
-            axes.plot(curve.valid_epochs, curve.valid, **style, label=f"{who}log-likelihood, validation{told}")
+            what = "accuracy" if curve.label == "accuracy" else "log-likelihood"
+            axes.plot(curve.valid_epochs, curve.valid, **style, label=f"{who}{what}, validation{told}")
             _mark_best(axes, curve, valid_colour, named=not several)
+            if curve.band is not None:
+                axes.fill_between(curve.valid_epochs, *curve.band, color=valid_colour, alpha=0.2, linewidth=0)
     axes.set_xlabel("epoch")
     axes.set_ylabel(unit)
     axes.set_ylim(*_worth_seeing(curves))

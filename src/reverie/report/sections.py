@@ -11,9 +11,12 @@ from markupsafe import Markup
 from reverie.report import blocks, figures, strips
 from reverie.report.blocks import Block, Section
 from reverie.report.reading import Number, RunView
+from reverie.report.sections_energy import activations, chains, filters, log_z
 from reverie.report.sections_missing import imputation
 
 _LEVELS = {"ok": "ok", "warning": "warning", "problem": "problem"}
+#: What the metrics of a task promise.
+_COUNTED = "Of the model's answers on these rows, counted: nothing of it is estimated."
 #: What annealing tells of rows that it drew itself (`evaluate.annealed.simulated_gap`): no numbers of the data.
 SIMULATED: Mapping[str, str] = {"bracket": "log-likelihood", "gap": "what annealing misses"}
 _SHOWN = {"samples": 64, "pairs": 32, "strips": 16}
@@ -40,10 +43,15 @@ def number_card(number: Number) -> Block:
         "record": record,
         "cell": blocks.estimate_cell(record),
         "kind": record.kind.replace("_", " "),
-        "promise": blocks.KINDS.get(record.kind, ""),
+        "promise": blocks.KINDS.get(record.kind, "") if likelihood(number) else _COUNTED,
         "facts": [(name, value) for name, value in certificate if value is not None],
     }
     return Block("card", body)
+
+
+def likelihood(number: Number) -> bool:
+    """Say whether a number is of a likelihood, rather than of a task."""
+    return "likelihood" in number.metric or number.metric in SIMULATED
 
 
 def metric_name(metric: str) -> str:
@@ -63,11 +71,13 @@ def numbers(run: RunView) -> Section:
         section.add(Block("command", f"reverie evaluate {run.path.name}", text))
         return section
     first = run.numbers[0]
+    if not likelihood(first):
+        section = Section("numbers", metric_name(first.metric).capitalize())
     section.add(number_card(first))
     if len(run.numbers) > 1:
         section.add(_all_numbers(run.numbers))
     values = run.rows_of(first).get("values")
-    if values is not None and np.isfinite(values).sum() > 1:
+    if likelihood(first) and values is not None and np.isfinite(values).sum() > 1:
         alt = f"Histogram of the log-likelihoods of {values.size} rows, mean {np.nanmean(values):.2f}"
         section.add(
             blocks.figure(
@@ -80,8 +90,10 @@ def numbers(run: RunView) -> Section:
 
 
 def _all_numbers(found: list[Number]) -> Block:
+    mixed = len({n.record.unit for n in found}) > 1
     rows = [
-        [metric_name(n.metric), _split(n), n.record.estimator, n.record.kind.replace("_", " "),
+        [metric_name(n.metric) + (f", {n.record.unit}" if mixed else ""), _split(n), n.record.estimator,
+         n.record.kind.replace("_", " "),
          blocks.estimate_cell(n.record), blocks.data(n.record.monte_carlo_error, 3), f"{n.record.n:,}"]
         for n in found
     ]  # fmt: skip
@@ -90,7 +102,7 @@ def _all_numbers(found: list[Number]) -> Block:
         "split",
         "estimator",
         "kind",
-        f"value ± standard error, {found[0].record.unit}",
+        "value ± standard error" + ("" if mixed else f", {found[0].record.unit}"),
         "MC error",
         "rows",
     ]
@@ -115,20 +127,24 @@ _CURVES = {"loss": "minus the loss", "pseudo_likelihood": "pseudo-likelihood"}
 
 def curve(run: RunView) -> figures.Curve | None:
     """Return the run's learning curve, None where its journal says nothing."""
-    known = ("objective", "bound", "elbo", "pseudo_likelihood", "loss")
+    known = ("accuracy", "objective", "bound", "elbo", "pseudo_likelihood", "loss")
     label = next((k for k in known if any(k in m for m in run.metrics)), None)
+    if label == "loss" and any("log_z_low" in (m.get("valid") or {}) for m in run.metrics):
+        label = None  # what an energy logs is a difference of energies, and no likelihood's bound
     train, valid = [], []
     for epoch, line in _in_one_row(run.metrics):
         if label and line.get(label) is not None:
             train.append((epoch, line[label]))
         if (line.get("valid") or {}).get("value") is not None:
-            valid.append((epoch, line["valid"]["value"]))
+            found = line["valid"]
+            valid.append((epoch, found["value"], *(found.get(end) or found["value"] for end in ("low", "high"))))
     if not train and not valid:
         return None
     sign = -1.0 if label == "loss" else 1.0
     x, y = np.array(train, float).reshape(-1, 2).T
-    v, w = np.array(valid, float).reshape(-1, 2).T
-    return figures.Curve(run.name, x, sign * y, _CURVES.get(str(label), str(label or "")), v, w)
+    v, w, low, high = np.array(valid, float).reshape(-1, 4).T
+    band = (low, high) if (high > low).any() else None
+    return figures.Curve(run.name, x, sign * y, _CURVES.get(str(label), str(label or "")), v, w, band)
 
 
 def _in_one_row(lines: Sequence[Mapping[str, Any]]) -> Iterator[tuple[float, Mapping[str, Any]]]:
@@ -156,7 +172,7 @@ def curves(run: RunView) -> Section | None:
     best = "" if found.best is None else f"; best validation {found.valid[found.best]:.2f}"
     section.add(
         blocks.figure(
-            figures.learning_curves([found]),
+            figures.learning_curves([found], "share of the rows" if found.label == "accuracy" else "nats"),
             f"Learning curves over {max([*found.epochs, *found.valid_epochs]):g} epochs{best}",
             "The training value is averaged over each interval; the dot marks the best validation."
             + (" The first epochs, far below, are cut off." if figures.cut_off([found]) else ""),
@@ -190,29 +206,6 @@ def samples(run: RunView) -> Section | None:
         if draws is None
         else rows_block(run, draws, f"{len(draws)} samples", "Draws of x from p(x | h).", beside=[means]),
     )
-    return section
-
-
-def filters(run: RunView) -> Section | None:
-    weights = run.pictures("filters", "filters")
-    if weights is None or len(run.shape) == 1:
-        return None
-    section = Section("filters", "Filters", "What each hidden unit adds where it is on: light adds, dark takes away.")
-    # One scale for all units, zero in the middle, so that a weak unit looks weak.
-    most = max(float(np.abs(weights).max()), 1e-12)
-    section.add(blocks.picture(0.5 + 0.5 * weights / most, f"{len(weights)} filters", "The most used units first."))
-    return section
-
-
-def chains(run: RunView) -> Section | None:
-    frames = run.pictures("chains", "frames")
-    if frames is None or len(run.shape) == 1:
-        return None
-    lead = "The model's own chains over time, from its base law on: chains that stay alike do not mix."
-    section = Section("chains", "Chains", lead)
-    sweeps = run.arrays("chains")["sweeps"]
-    films = [(f"{count:,} sweeps", frame) for count, frame in zip(sweeps.tolist(), frames, strict=True)]
-    section.add(blocks.film(films, f"{frames.shape[1]} chains after {', '.join(name for name, _ in films)}"))
     return section
 
 
@@ -269,5 +262,6 @@ def codes(run: RunView) -> Section | None:
 
 #: In the order of the page; the memory, the settings, the data and the provenance follow.
 SEEING: tuple[Callable[[RunView], Section | None], ...] = (
-    numbers, diagnoses, curves, samples, filters, chains, reconstructions, imputation, units, codes,
+    numbers, diagnoses, log_z, curves, samples, filters, activations, chains, reconstructions, imputation, units,
+    codes,
 )  # fmt: skip
