@@ -79,9 +79,11 @@ class Estimate:
 
     def __str__(self) -> str:
         where = f" of {self.rows_of}" if self.rows_of else ""
-        shown = f"{self.value:.2f}" if self.low is None else f"[{self.low:.2f}, {self.high:.2f}]"
+        # A share is small, and two decimals would hide its error.
+        d = 4 if self.unit == "fraction" else 2
+        shown = f"{self.value:.{d}f}" if self.low is None else f"[{self.low:.{d}f}, {self.high:.{d}f}]"
         return (
-            f"{_SIGNS[self.kind]} {shown} +- {self.standard_error:.2f} {self.unit} "
+            f"{_SIGNS[self.kind]} {shown} +- {self.standard_error:.{d}f} {self.unit} "
             f"({self.kind.replace('_', ' ')}, {self.estimator}, n={self.n}{where})"
         )
 

@@ -116,7 +116,8 @@ def _consistent(asked: Mapping[str, Any]) -> None:
 def _one(run: Any) -> Answer:
     found = summary(run)
     if found["validation"] is not None:
-        tell(f"validation log-likelihood {found['validation']}")
+        judge = found["validation"]
+        tell(f"validation {'log-likelihood' if judge.unit == 'nats' else judge.estimator} {judge}")
     if (hint := still_rising(run.journal())) is not None:
         tell(hint)
     tell(f"next: reverie evaluate {run.path}")
@@ -133,9 +134,10 @@ def still_rising(journal: Sequence[Mapping[str, Any]]) -> str | None:
     # The same rows with the same random numbers: a quarter of their spread is far more than noise.
     if gain < 0.25 * (last["valid"].get("standard_error") or math.inf):
         return None
-    since = last["epoch"] - before["epoch"]
+    since, unit = last["epoch"] - before["epoch"], last["valid"].get("unit") or "nats"
+    digits = 4 if unit == "fraction" else 2
     return (
-        f"validation was still rising, by {gain:.2f} nats over the last {since:.3g} epochs: the model is not learnt "
+        f"validation was still rising, by {gain:.{digits}f} {unit} over the last {since:.3g} epochs: it is not learnt "
         f"yet; train longer (--epochs {math.ceil(4 * last['epoch'])})"
     )
 
@@ -151,14 +153,17 @@ def summary(run: Any) -> dict[str, Any]:
 
 
 def _several(runs: list[Any]) -> Answer:
-    found = []
+    found, metric, name = [], "", ""
     for run in runs:
-        found.append(run.evaluate(progress=progress.for_stderr())["log_likelihood"])
-        tell(f"{run.path}  test log-likelihood {found[-1]}")
-    total = over_seeds([estimate.value for estimate in found])
-    record = {"runs": [str(run.path) for run in runs], "log_likelihood": {**total, "records": found}}
-    spread = "" if total["low"] is None else f", 95 % interval [{total['low']:.2f}, {total['high']:.2f}]"
-    said = f"test log-likelihood over {len(runs)} seeds: {total['value']:.2f} {found[0].unit}{spread}"
+        # The first number is the one that counts: the likelihood, or what a task is judged by.
+        metric, estimate = next(iter(run.evaluate(progress=progress.for_stderr()).items()))
+        found.append(estimate)
+        name = metric.replace("log_", "log-").replace("_", " ")
+        tell(f"{run.path}  test {name} {estimate}")
+    total, d = over_seeds([estimate.value for estimate in found]), 4 if found[0].unit == "fraction" else 2
+    record = {"runs": [str(run.path) for run in runs], metric: {**total, "records": found}}
+    spread = "" if total["low"] is None else f", 95 % interval [{total['low']:.{d}f}, {total['high']:.{d}f}]"
+    said = f"test {name} over {len(runs)} seeds: {total['value']:.{d}f} {found[0].unit}{spread}"
     return Answer(record, [*(str(run.path) for run in runs), said])
 
 

@@ -49,7 +49,8 @@ def compare(folders: Sequence[str | Path], *, split: str = "test", estimator: st
             then the best; else each one's best.
 
     Returns:
-        For each pair: ``difference`` (a minus b, in nats; positive when a is better), ``standard_error``, ``low``,
+        For each pair: ``difference`` (a minus b, in nats, positive when a is better; of models judged by a task, in
+        the unit of its metric, negative when a is better), ``standard_error``, ``low``,
         ``high``, ``level``, ``monte_carlo_error``, ``n`` (rows in common), ``better`` (a name, or None when the
         interval holds 0), ``estimators``, ``a`` and ``b`` (names), ``values`` (theirs, on the rows in common) and
         ``notes``.
@@ -71,7 +72,7 @@ def compare(folders: Sequence[str | Path], *, split: str = "test", estimator: st
 
 
 def evaluations(path: Path, split: str) -> dict[str, Mapping[str, Any]]:
-    """Return a run's evaluations on a split that have a likelihood and per-row values, by key.
+    """Return a run's evaluations on a split that have a number to compare and per-row values, by key.
 
     Raises:
         ReverieError: when there is no run, a damaged file or no such evaluation.
@@ -86,11 +87,17 @@ def evaluations(path: Path, split: str) -> dict[str, Mapping[str, Any]]:
         raise ReverieError(f"{path / 'evaluation.json'}: damaged; run `reverie evaluate {path}` again") from None
     mine = {
         key: entry for key, entry in stored.items()
-        if isinstance(entry, Mapping) and METRIC in entry and "rows" in entry and key.split("/", 1)[0] == split
+        if isinstance(entry, Mapping) and _metric(entry) and "rows" in entry and key.split("/", 1)[0] == split
     }  # fmt: skip
     if not mine:
         raise ReverieError(f"{path}: no log-likelihood on the {split} rows yet; run `reverie evaluate {path}` first")
     return mine
+
+
+def _metric(entry: Mapping[str, Any]) -> str | None:
+    """Return what an evaluation is compared by: the likelihood, or else the first metric of a task (less is better)."""
+    records = [name for name, value in entry.items() if isinstance(value, Mapping) and "value" in value]
+    return METRIC if METRIC in records else next(iter(records), None)
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -130,7 +137,7 @@ def _judged(path: Path, name: str, found: Mapping[str, Any], key: str) -> Judged
     try:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             rows = [np.asarray(arrays[part]) for part in ("values", "variances", "indices")]
-        record = Estimate.from_json(found[key][METRIC])
+        record = Estimate.from_json(found[key][_metric(found[key])])
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile):
         raise ReverieError(f"{file}: missing or damaged; run `reverie evaluate {path}` again") from None
     if len({len(part) for part in rows}) > 1 or len(np.unique(rows[2])) < len(rows[2]):
@@ -166,7 +173,9 @@ def _pair(a: Judged, b: Judged) -> dict[str, Any]:
     mine, theirs = (run.values[np.searchsorted(run.indices, common)] for run in (a, b))
     noise = sum(run.variances[np.searchsorted(run.indices, common)].sum() for run in (a, b))
     found: dict[str, Any] = paired_difference(mine, theirs)
-    better = a.name if found["low"] > 0 else b.name if found["high"] < 0 else None
+    above = a.name if found["low"] > 0 else b.name if found["high"] < 0 else None
+    # An error is better the smaller it is.
+    better = above if above is None or a.record.unit == "nats" else ({a.name, b.name} - {above}).pop()
     return {
         **found,
         "monte_carlo_error": float(np.sqrt(noise) / common.size),

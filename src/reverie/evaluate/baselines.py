@@ -135,6 +135,8 @@ def _chosen_then_fitted(
         x, y = problem.some(size)
         fitted = make().fit(x, y)
         error, words = problem.error(fitted, "valid"), f"{words}, chosen on {choosing:,} rows"
+    if size < n:
+        words = f"{words}, fitted to {size:,}"
     return fitted, error, words, size
 
 
@@ -197,7 +199,7 @@ def _mlp(problem: Problem) -> tuple[Any, float, str, int]:
 METHODS: dict[str, tuple[str, Fit]] = {
     "logistic": ("logistic regression", _logistic),
     "knn": ("k nearest neighbours", _knn),
-    "svm": ("support vectors, Gaussian kernel", _svm),
+    "svm": ("support vectors (RBF)", _svm),
     "mlp": ("neural net", _mlp),
-    "features": ("logistic regression on the run's codes", _features),
+    "features": ("logistic regression on codes", _features),
 }

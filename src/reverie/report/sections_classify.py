@@ -75,12 +75,12 @@ def _table(name: str, table: Mapping[str, Any]) -> Block:
         shown = Markup("<b>{}</b>" if value == best else "{}").format(blocks.data(100 * value))
         interval = Markup("{} to {}").format(blocks.data(100 * one["low"]), blocks.data(100 * one["high"]))
         seed = f", seed {one['seed']}" if one.get("seed") else ""
-        rows.append([one["title"], f"{one['chosen']}{seed}", shown, interval, f"{one['fitted_rows']:,}",
-                     blocks.data(one["seconds"], 1)])  # fmt: skip
+        rows.append([one["title"], f"{one['chosen']}{seed}", shown, interval, blocks.data(one["seconds"], 1)])
     learnt = table["rows"]["train"] if table.get("labels") is None else table["labels"]
-    caption = f"{name}: learnt from {learnt:,} labelled rows, {table['rows']['test']:,} test rows; intervals by Wilson."
-    head = ["method", "chosen on validation rows", "test error, %", "95 % interval", "fitted to", "seconds"]
-    return blocks.table(head, rows, caption, numeric=(2, 3, 4, 5))
+    caption = f"{name}: learnt from {learnt:,} labelled rows, {table['rows']['test']:,} test rows. Settings were "
+    caption += "chosen on validation rows, intervals are Wilson's."
+    head = ["method", "chosen", "test error, %", "95 % interval", "seconds"]
+    return blocks.table(head, rows, caption, numeric=(2, 3, 4))
 
 
 def _names(arrays: Mapping[str, np.ndarray], tables: Mapping[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ import optax
 class Waiting(NamedTuple):
     """Steps seen, and the state of the optimiser that waits."""
 
-    count: jax.Array
+    seen: jax.Array
     inner: optax.OptState
 
 
@@ -26,9 +26,9 @@ def waiting(inner: optax.GradientTransformation, steps: int) -> optax.GradientTr
         updates: optax.Updates, state: Waiting, params: optax.Params | None = None
     ) -> tuple[optax.Updates, Waiting]:
         moves, after = inner.update(updates, state.inner, params)
-        on = state.count >= steps
+        on = state.seen >= steps
         kept = jax.tree.map(lambda new, old: jnp.where(on, new, old), after, state.inner)
         still = jax.tree.map(lambda move: jnp.where(on, move, 0), moves)
-        return still, Waiting(state.count + 1, kept)
+        return still, Waiting(state.seen + 1, kept)
 
     return optax.GradientTransformation(init, update)

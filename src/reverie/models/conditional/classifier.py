@@ -109,7 +109,7 @@ class Classifier(Judged):
         h, found = _seen(x) * (keep[0] if keep else 1.0), []
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             field = h @ weight + bias
-            if layer == 0 and self.above is not None:
+            if layer == 0 and self.above is not None and q is not None:
                 field = field + q @ self.above
             h = ACTIVATIONS[self.units](field)
             h = h * keep[layer + 1] if keep else h
