@@ -19,6 +19,8 @@ import pytest
 from reverie import cli, files, models, settings, train_command
 from reverie.errors import Interrupted, ReverieError
 from reverie.estimate import Estimate
+from reverie.evaluate.annealing import End
+from reverie.evaluate.log_z import LogZ, Round
 from reverie.outputs import Target
 from reverie.train.folder import RunFolder
 
@@ -37,6 +39,7 @@ class StubRun:
             np.array([[1.0, 2.0], [np.nan, 3.0]]) if "holes" in str(x) else np.ones((2, 2))
         )
         self.asked: dict[str, Any] = {}
+        self.known: Any = None
 
     def journal(self) -> list[dict[str, Any]]:
         return [{"step": 1}, {"step": 2, "valid": RECORD.to_json()}]
@@ -48,6 +51,9 @@ class StubRun:
     def sample(self, n: int, **how: Any) -> np.ndarray:
         self.asked = {"n": n, **how}
         return np.arange(2.0 * n).reshape(n, 2) / 4
+
+    def log_z(self) -> Any:
+        return self.known
 
     def impute(self, x: Any, mask: Any, **how: Any) -> np.ndarray:
         self.asked = {"x": x, "mask": mask, **how}
@@ -309,6 +315,7 @@ def test_evaluate_gives_the_whole_record_by_metric(stub: Stub, capsys: pytest.Ca
 def test_sample_writes_by_ending(ending: str, stub: Stub, capsys: pytest.CaptureFixture[str]) -> None:
     code, record = run_json(["sample", "d", "-n", "3", "--out", f"x.{ending}", "--class", "one"], capsys)
     assert code == 0 and record == {"out": f"x.{ending}", "rows": 3}
+    del stub.run_.asked["progress"]
     assert stub.run_.asked == {"n": 3, "seed": 0, "label": "one", "mean": False}
     wanted = np.arange(6.0).reshape(3, 2) / 4
     if ending == "csv":
@@ -320,6 +327,30 @@ def test_sample_writes_by_ending(ending: str, stub: Stub, capsys: pytest.Capture
         found = np.load(f"x.{ending}", allow_pickle=False)
         np.testing.assert_array_equal(found["x"] if ending == "npz" else found, wanted)
     assert [p.name for p in Path().iterdir()] == [f"x.{ending}"]
+
+
+def test_sample_hands_over_the_chain_that_was_asked_for(stub: Stub, capsys: Any) -> None:
+    words = ["--sweeps", "50", "--start", "data", "--tempered", "4", "--picture", "p.png"]
+    code, record = run_json(["sample", "d", "-n", "3", "--out", "x.npy", *words], capsys)
+    assert code == 0 and record["picture"] == "p.png"
+    asked = {name: stub.run_.asked[name] for name in ("sweeps", "start", "tempered", "picture")}
+    assert asked == {"sweeps": 50, "start": "data", "tempered": 4, "picture": Path("p.png")}
+    assert cli.main(["sample", "d", "--out", "x.npy", "--picture", "p.gif"]) == 2
+    assert "does not end in .png" in capsys.readouterr().err
+
+
+def test_evaluate_tells_both_sides_of_log_z(stub: Stub, capsys: Any) -> None:
+    ends = (End("forward", "lower_bound", 9.9, 0.02), End("raise", "upper_bound", 10.2, 0.03))
+    stub.run_.known = LogZ(10.05, 9.9, 10.2, 0.02, 41.5, 0.08, "ais-100x2000", None,
+                           (Round(1000, ends), Round(2000, ends)), 100, 3.0, "longest")  # fmt: skip
+    assert cli.main(["evaluate", "d"]) == 0
+    said = capsys.readouterr().out
+    for part in ("[9.900, 10.200]", "forwards 9.900 +- 0.020", "RAISE 10.200 +- 0.030", "41.5 effective of 100 chains",
+                 "8.0% of the weight", "2,000 temperatures after 1 doubling,"):  # fmt: skip
+        assert part in said
+    _, record = run_json(["evaluate", "d"], capsys)
+    assert record["log_z"]["doublings"] == 1 and record["log_z"]["ess"] == 41.5 and record["log_z"]["worst"] == 0.08
+    assert [end["error"] for end in record["log_z"]["rounds"][-1]["ends"]] == [0.02, 0.03]
 
 
 def test_impute_hands_over_the_rule_and_leaves_unknown_cells_empty(stub: Stub, capsys: Any) -> None:

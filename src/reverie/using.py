@@ -75,10 +75,9 @@ def sample(
     """
     target, run = outputs.Target.check(out), load(folder)
     seen = None if picture is None else outputs.Target.check(picture, (".png",)).path
-    rows = run.sample(
-        number, seed=seed, label=class_, mean=mean, sweeps=sweeps, start=start, tempered=tempered, picture=seen,
-        progress=progress.for_stderr(),
-    )  # fmt: skip
+    chain = {"sweeps": sweeps, "start": start, "tempered": tempered, "picture": seen}
+    chain = {name: value for name, value in chain.items() if value is not None}
+    rows = run.sample(number, seed=seed, label=class_, mean=mean, progress=progress.for_stderr(), **chain)
     path = target.write(rows, run.facts.columns, lambda: _limits(run))
     return written(path, rows=number, **({} if seen is None else {"picture": seen}))
 
