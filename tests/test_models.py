@@ -26,14 +26,22 @@ LAWFUL = [name for name in NAMES if hasattr(models.model_class(name), "law")]
 CONDITIONAL = [name for name in NAMES if "class-conditional" in models.capabilities(name)]
 
 
+def taught(name: str, **more: Any) -> reverie.Run:
+    """Train a model with its `TINY`, on what its `BATTERY` names (digits, unless it says otherwise)."""
+    module = models.load_module(name)
+    return reverie.train(name, **{"data": "digits", **getattr(module, "BATTERY", {}), **module.TINY, **more})
+
+
+def tiny_steps(name: str, **more: Any) -> reverie.Run:
+    """The same for so many steps rather than epochs."""
+    return taught(name, epochs=None, **more)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, reverie.Run]:
-    """One tiny run of every model on digits."""
+    """One tiny run of every model."""
     root = tmp_path_factory.mktemp("runs")
-    made = {}
-    for name in NAMES:
-        made[name] = reverie.train(name, "digits", run=root / name, **models.load_module(name).TINY)
-    return made
+    return {name: taught(name, run=root / name) for name in NAMES}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -65,10 +73,10 @@ def test_tiny_beats_independent_columns(name: str, trained: dict[str, reverie.Ru
 def test_every_declared_capability_works(name: str, trained: dict[str, reverie.Run]) -> None:
     run, able = trained[name], models.capabilities(name)
     x = run.data.restore(run.data.rows("test"))[:7]
-    assert run.sample(3).shape == (3, 8, 8)
+    assert run.sample(3).shape == (3, *run.data.shape)
     assert np.isfinite(run.sample(3, mean=True)).all()
     record = run.evaluate(rows=40, samples=20)["log_likelihood"]
-    assert record.n == 40 and record.rows_of == 300 and record.kind in ("lower_bound", "exact")
+    assert record.n == 40 and record.rows_of == run.data.size("test") and record.kind in ("lower_bound", "exact")
     assert math.isfinite(record.value) and record.data_hash == run.data.hash
     if "encode" in able:
         codes = run.encode(x)
@@ -82,11 +90,11 @@ def test_every_declared_capability_works(name: str, trained: dict[str, reverie.R
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(
-    ("bad", "words"),
-    [(np.zeros((3, 5)), "64"), (np.full((2, 64), np.nan), "missing|NaN|nan"), (np.zeros((0, 64)), "row")],
-)
-def test_wrong_input_gets_one_clear_line(name: str, bad: Any, words: str, trained: dict[str, reverie.Run]) -> None:
+@pytest.mark.parametrize("kind", ["narrow", "missing", "empty"])
+def test_wrong_input_gets_one_clear_line(name: str, kind: str, trained: dict[str, reverie.Run]) -> None:
+    width = trained[name].data.width
+    bad, words = {"narrow": (np.zeros((3, 5)), str(width)), "missing": (np.full((2, width), np.nan), "missing|NaN|nan"),
+                  "empty": (np.zeros((0, width)), "row")}[kind]  # fmt: skip
     with pytest.raises(ReverieError, match=words) as caught:
         trained[name].score(bad)
     assert "\n" not in str(caught.value)
@@ -94,10 +102,9 @@ def test_wrong_input_gets_one_clear_line(name: str, bad: Any, words: str, traine
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_run_split_by_resuming_equals_a_whole_one(name: str, tmp_path: Path) -> None:
-    tiny = {k: v for k, v in models.load_module(name).TINY.items() if k != "epochs"}
-    whole = reverie.train(name, "digits", run=tmp_path / "whole", steps=90, **tiny)
+    whole = tiny_steps(name, run=tmp_path / "whole", steps=90)
     with pytest.raises(reverie.Interrupted):
-        reverie.train(name, "digits", run=tmp_path / "cut", steps=90, minutes=0.0, **tiny)
+        tiny_steps(name, run=tmp_path / "cut", steps=90, minutes=0.0)
     cut = reverie.load(tmp_path / "cut").resume()
     read = lambda run: (run.path / "checkpoint.json").read_text().split('"sha256"')[1][:70]  # noqa: E731
     assert read(whole) == read(cut)
@@ -105,10 +112,7 @@ def test_a_run_split_by_resuming_equals_a_whole_one(name: str, tmp_path: Path) -
 
 @pytest.mark.parametrize("name", NAMES)
 def test_two_seeds_differ_and_one_seed_repeats(name: str, tmp_path: Path) -> None:
-    tiny = {k: v for k, v in models.load_module(name).TINY.items() if k != "epochs"}
-    runs = [
-        reverie.train(name, "digits", run=tmp_path / str(i), steps=5, seed=s, **tiny) for i, s in enumerate((0, 0, 1))
-    ]
+    runs = [tiny_steps(name, run=tmp_path / str(i), steps=5, seed=s) for i, s in enumerate((0, 0, 1))]
     weights = [np.concatenate([np.ravel(a) for a in jax.tree.leaves(r.model)]) for r in runs]
     np.testing.assert_array_equal(weights[0], weights[1])
     assert not np.array_equal(weights[0], weights[2])
@@ -139,7 +143,7 @@ def test_laws_sample_score_and_average_at_both_batch_shapes(name: str, likelihoo
 
 @pytest.mark.parametrize("name", CONDITIONAL)
 def test_class_conditional_form(name: str, tmp_path: Path) -> None:
-    run = reverie.train(name, "digits", run=tmp_path / "run", conditional=True, **models.load_module(name).TINY)
+    run = taught(name, run=tmp_path / "run", conditional=True)
     found = run.evaluate(rows=100, samples=20)
     assert found["classification_error"].value < 0.6
     assert found["log_likelihood"].value < found["conditional_log_likelihood"].value + 0.5
