@@ -75,6 +75,30 @@ class Binary(Units):
         return np.asarray(np.log(rate) - np.log1p(-rate), np.float32)
 
 
+class OneHot(Units):
+    r"""One of n values, written as n numbers of which one is 1: :math:`A(f) = \log \sum_i e^{f_i}`, a single term."""
+
+    def statistic(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
+        return x
+
+    def log_base(self, x: Float[Array, " n"]) -> Float[Array, ""]:
+        return jnp.zeros((), x.dtype)
+
+    def log_partition(self, field: Float[Array, " n"]) -> Float[Array, " one"]:
+        return jax.nn.logsumexp(field, keepdims=True)
+
+    def mean(self, field: Float[Array, " n"]) -> Float[Array, " n"]:
+        return jax.nn.softmax(field)
+
+    def sample(self, key: PRNGKeyArray, field: Float[Array, " n"]) -> Float[Array, " n"]:
+        return jax.nn.one_hot(jax.random.categorical(key, field), field.size, dtype=field.dtype)
+
+    def fitted_field(self, mean: np.ndarray, rows: int) -> Float[np.ndarray, " n"]:
+        # As if one row more of each value had been seen.
+        share = np.asarray(mean, np.float64) * rows + 1.0
+        return np.asarray(np.log(share / share.sum()), np.float32)
+
+
 class Gaussian(Units):
     r"""Real units of variance :math:`s^2 = e^z`: :math:`t(x) = x/s^2`, :math:`m(x) = e^{-\sum x^2/2s^2}`.
 
