@@ -11,12 +11,16 @@ need to know of it.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
+
+#: Words drawn at once.
+_WORDS = 64
 
 
 class Units(eqx.Module):
@@ -41,6 +45,17 @@ class Units(eqx.Module):
     def sample(self, key: PRNGKeyArray, field: Float[Array, " n"]) -> Float[Array, " n"]:
         """Draw x given f."""
         raise NotImplementedError
+
+    def cells(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
+        """Return x with 0 for what is no part of the layer, where data hold nothing (NaN)."""
+        return x
+
+    def natural(self, gradient: Float[Array, " n *m"]) -> Float[Array, " n *m"]:
+        """Return a gradient in what adds to the field divided by the field's Fisher information, row by row.
+
+        Left as it is where that information is bounded, and steps in the field mean much the same everywhere.
+        """
+        return gradient
 
     def own_gradient(self, x: Float[Array, " n"], field: Float[Array, " n"]) -> Units:
         r"""Return the gradient of :math:`f \cdot t(x) + \log m(x)` in the units' own parameters, f held fixed."""
@@ -100,36 +115,103 @@ class OneHot(Units):
 
 
 class Gaussian(Units):
-    r"""Real units of variance :math:`s^2 = e^z`: :math:`t(x) = x/s^2`, :math:`m(x) = e^{-\sum x^2/2s^2}`.
+    r"""Real units of variance :math:`s^2 = e^z + s_0^2`: :math:`t(x) = x/s^2`, :math:`m(x) = e^{-\sum x^2/2s^2}`.
 
     .. math:: x \mid f \sim \mathcal N(f, s^2), \qquad A(f) = \sum_i \tfrac12 \log 2\pi s_i^2 + f_i^2/2s_i^2.
 
     The field is the mean itself: with bias b and weights W it is b + W h, the form of Cho et al. (2011), in which the
     weights do not change their meaning with the variance.
+
+    Attributes:
+        log_variance: z.
+        seen: which columns there are; the others (NaN in the data, as they never change) have no energy and no
+            density.  None where all are.
+        least: :math:`s_0^2`, below which no variance falls: a column that the features explain entirely would have an
+            infinite density, and gradients to match.
     """
 
     log_variance: Float[Array, " n"]
+    seen: Bool[Array, " n"] | None = None
+    least: float = eqx.field(static=True, default=0.0)
+
+    @property
+    def variance(self) -> Float[Array, " n"]:
+        """The conditional variances :math:`s^2`."""
+        return jnp.exp(self.log_variance) + self.least
+
+    def cells(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
+        return x if self.seen is None else jnp.where(self.seen, x, 0.0)
 
     def statistic(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
-        return x * jnp.exp(-self.log_variance)
+        return self.cells(x) / self.variance
 
     def log_base(self, x: Float[Array, " n"]) -> Float[Array, ""]:
-        return -0.5 * (x**2 * jnp.exp(-self.log_variance)).sum()
+        return -0.5 * (self.cells(x) ** 2 / self.variance).sum()
 
     def log_partition(self, field: Float[Array, " n"]) -> Float[Array, " n"]:
-        z = self.log_variance
-        return 0.5 * (math.log(2 * math.pi) + z + field**2 * jnp.exp(-z))
+        return self.cells(0.5 * (jnp.log(2 * math.pi * self.variance) + field**2 / self.variance))
 
     def mean(self, field: Float[Array, " n"]) -> Float[Array, " n"]:
-        return field
+        return self.cells(field)
 
     def sample(self, key: PRNGKeyArray, field: Float[Array, " n"]) -> Float[Array, " n"]:
-        return field + jnp.exp(0.5 * self.log_variance) * jax.random.normal(key, field.shape, field.dtype)
+        return self.cells(field + jnp.sqrt(self.variance) * jax.random.normal(key, field.shape, field.dtype))
+
+    def natural(self, gradient: Float[Array, " n *m"]) -> Float[Array, " n *m"]:
+        # Fisher's information of a mean is 1/s^2: without this, columns of small variance take huge steps, and noise.
+        return self.variance.reshape(-1, *(1,) * (gradient.ndim - 1)) * gradient
 
     def own_gradient(self, x: Float[Array, " n"], field: Float[Array, " n"]) -> Gaussian:
-        r"""Return d/dz of :math:`f x e^{-z} - \tfrac12 x^2 e^{-z}`."""
-        stat = self.statistic(x)
-        return Gaussian(stat * (0.5 * x - field))
+        r"""Return d/dz of :math:`(f x - \tfrac12 x^2)/s^2`, which is :math:`(\tfrac12 x^2 - f x)\, e^z/s^4`."""
+        share = jnp.exp(self.log_variance) / self.variance
+        return replace(self, log_variance=share * self.statistic(x) * (0.5 * self.cells(x) - field))
 
     def fitted_field(self, mean: np.ndarray, rows: int) -> Float[np.ndarray, " n"]:
         return np.asarray(mean, np.float32)
+
+
+class Multinomial(Units):
+    r"""Word counts n in N^K of a given length N: :math:`t(n) = n`, :math:`m(n) = N!/\prod_k n_k!`.
+
+    .. math:: n \mid f \sim \mathrm{Multinomial}(N, \mathrm{softmax}(f)), \qquad A(f) = N \log \sum_k e^{f_k},
+
+    N softmax units of one field, of which only how often each word came up is kept.
+    """
+
+    length: Float[Array, ""]
+
+    def statistic(self, x: Float[Array, " n"]) -> Float[Array, " n"]:
+        return x
+
+    def log_base(self, x: Float[Array, " n"]) -> Float[Array, ""]:
+        return log_coefficient(x)
+
+    def log_partition(self, field: Float[Array, " n"]) -> Float[Array, " one"]:
+        return self.length * jax.nn.logsumexp(field)[None]
+
+    def mean(self, field: Float[Array, " n"]) -> Float[Array, " n"]:
+        return self.length * jax.nn.softmax(field)
+
+    def sample(self, key: PRNGKeyArray, field: Float[Array, " n"]) -> Float[Array, " n"]:
+        # Words are drawn by inverting the distribution function, a block at a time, so that a batch of ragged lengths
+        # needs no cap: it takes as many blocks as its longest document.
+        ends = jnp.cumsum(jax.nn.softmax(field))
+
+        def block(i: Array, counts: Array) -> Array:
+            u = jax.random.uniform(jax.random.fold_in(key, i), (_WORDS,), field.dtype) * ends[-1]
+            word = jnp.minimum(jnp.searchsorted(ends, u, side="right"), ends.size - 1)
+            there = i * _WORDS + jnp.arange(_WORDS) < self.length
+            return counts.at[word].add(there.astype(counts.dtype))
+
+        blocks = jnp.ceil(self.length / _WORDS).astype(jnp.int32)
+        return jax.lax.fori_loop(0, blocks, block, jnp.zeros_like(field))
+
+    def fitted_field(self, mean: np.ndarray, rows: int) -> Float[np.ndarray, " n"]:
+        # As if each word had been seen once more.
+        seen = np.asarray(mean, np.float64) * rows + 1.0
+        return np.asarray(np.log(seen / seen.sum()), np.float32)
+
+
+def log_coefficient(x: Float[Array, " n"]) -> Float[Array, ""]:
+    r"""Return :math:`\log N!/\prod_k n_k!`: how many sequences of words have these counts."""
+    return jax.lax.lgamma(x.sum() + 1.0) - jax.lax.lgamma(x + 1.0).sum()

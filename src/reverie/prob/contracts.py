@@ -152,6 +152,48 @@ class Bounded(Protocol):
 
 
 @runtime_checkable
+class Topped(Protocol):
+    """An energy of which only the top is undirected: its partition function is that part's alone.
+
+    Below it are directed layers, and a law q of them given a row.
+    """
+
+    @property
+    def annealed(self) -> Energy:
+        """The part whose partition function is the model's; `Marginal`."""
+        ...
+
+    def lift(self, key: PRNGKeyArray, x: Row) -> Row:
+        """Draw the annealed part's visible layer from q(h | x)."""
+        ...
+
+    def log_weight(self, key: PRNGKeyArray, x: Row) -> Float[Array, ""]:
+        r"""Return :math:`\log p^*(x, h) - \log q(h \mid x)` at a draw of q."""
+        ...
+
+
+@runtime_checkable
+class OfLengths(Protocol):
+    """An energy of rows whose lengths N differ: for each N a machine, and a Z, of its own, with shared weights.
+
+    Its states carry the length with them, ``(h, N)``, and sweeps keep it; `base_log_partition` and counting are
+    those of one length's machine.
+    """
+
+    def of_length(self, length: Float[Array, ""]) -> Energy:
+        """Return the machine of rows of one length."""
+        ...
+
+    def begin(self, key: PRNGKeyArray, length: Float[Array, ""]) -> PyTree:
+        """Draw a state of a length from its base law, exactly."""
+        ...
+
+    def lengths_of(self, rows: Float[Array, "n D"]) -> Float[Array, " n"]:
+        """Return the length of each row."""
+        ...
+
+
+@runtime_checkable
 class Coloured(Protocol):
     """An energy whose layers, numbered from the visible one (0), can be drawn one colour at a time.
 
@@ -211,6 +253,19 @@ class Judged(eqx.Module):
     def judge(self, x: Row, given: Given = None) -> dict[str, Float[Array, ""]]:
         """Return the metrics of one row, in the model's units."""
         raise NotImplementedError
+
+
+@runtime_checkable
+class Tells(Protocol):
+    """A joint model of rows and their classes: it tells classes too, and is judged by that as well."""
+
+    def log_classes(self, x: Row) -> Float[Array, " C"]:
+        r"""Return :math:`\log p(y \mid x)` of every class y."""
+        ...
+
+    def of_class(self, number: int) -> Any:
+        r"""Return the model of the rows of one class, :math:`p(x \mid y)`."""
+        ...
 
 
 @runtime_checkable
