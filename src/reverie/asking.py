@@ -23,7 +23,7 @@ from reverie.evaluate.measure import view
 from reverie.evaluate.rows import Watch
 from reverie.files import npz_bytes, write_atomic
 from reverie.masking import known_cells, soft_view
-from reverie.prob.contracts import Coloured, Encodes, Energy, Judged, Latent, Reconstructs, Remembers
+from reverie.prob.contracts import Coloured, Encodes, Energy, Judged, Latent, Reconstructs, Remembers, Tells
 from reverie.progress import Progress, Quiet
 from reverie.train.signals import Stop
 from reverie.trained import Trained
@@ -103,6 +103,13 @@ def told_class(run: Trained, n: int, label: str | int | None, verb: str) -> np.n
     return given_of(run, n, label)
 
 
+def asked_of(run: Trained, label: str | int | None) -> tuple[Any, str | int | None]:
+    """Return the model that is asked and the class it must be told: a joint one gives its model of the class's rows."""
+    if label is None or not isinstance(run.model, Tells):
+        return run.model, label
+    return run.model.of_class(class_index(run.facts, label)), None
+
+
 def sample(
     run: Trained,
     n: int,
@@ -121,7 +128,7 @@ def sample(
     Args:
         n: how many.
         seed: of the draws; row i depends on (seed, i) alone.
-        label: class to draw from (class-conditional models; None cycles through the classes).
+        label: class to draw from (models that know classes; None cycles through them, or draws from all at once).
         mean: return E[x | h] of each draw rather than x, as pictures usually show.
         sweeps: of the chain that ends at a draw of an energy; 1000 without.
         start: where chains begin: at the ``base`` law of annealing, or at ``data``, the test rows in turn.
@@ -133,6 +140,7 @@ def sample(
         Rows in the file's own units, shape (n, *shape).
     """
     need_likelihood(run, "sample")
+    model, label = asked_of(run, label)
     given = given_of(run, n, label)
     chain = sampling.chain_of(run, {"sweeps": sweeps, "start": start, "tempered": tempered, "picture": picture})
     if chain is None:
@@ -141,7 +149,7 @@ def sample(
     work = chain.sweeps * -(-n // BLOCK)
     with Stop() as stop, (progress or Quiet()).task(f"chains of {run.path.name}", work) as task:
         watch = until_stopped(task, stop, "sample: stopped after {:,} sweeps; the same command begins again")
-        found = sampling.by_chains(run, n, chain, seed=seed, picture=picture is not None, watch=watch)
+        found = sampling.by_chains(run, n, chain, seed=seed, picture=picture is not None, watch=watch, model=model)
     if progress is not None:
         progress.say(str(found.mixing))
     if picture is not None:
@@ -162,7 +170,8 @@ def encode(run: Trained, x: Any, *, label: str | int | None = None) -> np.ndarra
         x: a file or array of rows in the file's own units; cells may be missing where those of training were.
         label: class of the rows (class-conditional models, which need it).
     """
-    model, rows = need(run, "encode"), view(run.facts, new_rows(run, x))
+    need(run, "encode")
+    (model, label), rows = asked_of(run, label), view(run.facts, new_rows(run, x))
     return tasks.encode(model, rows, given=told_class(run, len(rows), label, "encode"))
 
 
@@ -191,7 +200,8 @@ def impute(
         seed: of the start and the draws.
         label: class of the rows (class-conditional models, which need it).
     """
-    model, data = need(run, "impute"), run.facts
+    need(run, "impute")
+    (model, label), data = asked_of(run, label), run.facts
     stored = data.like(x)
     rows, given = soft_view(data, stored), told_class(run, len(stored), label, "impute")
     # The model never sees a constant column, but what was given of it is known all the same.

@@ -40,12 +40,13 @@ def chain_of(run: Trained, asked: Mapping[str, Any]) -> Chain | None:
 
 
 def by_chains(
-    run: Trained, n: int, chain: Chain, *, seed: int, picture: bool = False, watch: Callable[[int], None] | None = None
-) -> Drawn:
-    """Return the ends of n chains of the run's model, with frames for a picture if one is wanted."""
+    run: Trained, n: int, chain: Chain, *, seed: int, picture: bool = False, watch: Callable[[int], None] | None = None,
+    model: Energy | None = None,
+) -> Drawn:  # fmt: skip
+    """Return the ends of n chains of `model` (the run's), with frames for a picture if one is wanted."""
     rows = run.data.rows("test", 0, n) if chain.start == "data" else None
     frames = columns(chain.sweeps) if picture else ()
-    return draw(run.model, n, chain, seed=seed, rows=rows, frames=frames, watch=watch)
+    return draw(run.model if model is None else model, n, chain, seed=seed, rows=rows, frames=frames, watch=watch)
 
 
 def columns(sweeps: int) -> list[int]:

@@ -26,8 +26,8 @@ from reverie.evaluate.certify import (
 )
 from reverie.evaluate.classes import classes_of
 from reverie.evaluate.rows import RowResult, Watch, as_rows, row_words, visiting_order
-from reverie.evaluate.task import ESTIMATOR, evaluate_task
-from reverie.prob.contracts import Energy, Judged, Marginal
+from reverie.evaluate.task import ESTIMATOR, Telling, evaluate_task
+from reverie.prob.contracts import Energy, Judged, Marginal, OfLengths, Tells, Topped
 
 #: By contract: of a row's own latents (`Latent`), or of the partition function (`Energy`).
 LATENT: dict[str, Callable[..., RowResult]] = {
@@ -73,8 +73,9 @@ def evaluate(
 
     Returns:
         ``log_likelihood`` (of the marginal, for a class-conditional model, which then also has
-        ``conditional_log_likelihood`` and ``classification_error`` on labelled rows); values by ascending index into
-        the split, in the file's own units.  Of a model judged by its task: its metrics, and the first one's values.
+        ``conditional_log_likelihood`` and ``classification_error`` on labelled rows; a joint
+        model of rows and classes the error and its ``cross_entropy``); values by ascending index into the split, in
+        the file's own units.  Of a model judged by its task: its metrics, and the first one's values.
 
     Raises:
         ReverieError: for an unknown split or estimator, or numbers that make no sense.
@@ -106,6 +107,8 @@ def _require_known(model: Any, estimator: str, more: Mapping[str, Any]) -> None:
     taken = inspect.signature(estimators(model)[estimator]).parameters
     if any(name in ("plan", "more") for name in taken):
         return
+    if isinstance(model, Tells) and data.labels(split) is not None:
+        records |= evaluate_task(Telling(model), data, split, gather(data, split, chosen), chosen)[0]
     for name in more:
         if name not in taken:
             raise ReverieError(f"{name}: {estimator} of a {type(model).__name__} does not take it; leave it out")
