@@ -465,4 +465,6 @@ def test_the_command_prints_a_table_or_one_object(copied: reverie.Run, capsys: p
     record = json.loads(capsys.readouterr().out)
     assert {one["method"] for one in record["results"]} >= {"knn", "fine-tuned/seed-1"}
     assert cli.main(["classify", str(copied.path), "--seeds", "2", "--seed", "1"]) == 2
+    # Minutes that are used up are what was asked for.
+    assert cli.main(["classify", str(copied.path), "--labels", "30", "--minutes", "1e-9"]) == 0
     assert cli.main(["classify", str(copied.path), "--baselines", "all,sv"]) == 2

@@ -93,7 +93,7 @@ def run_training(model: str, options: Mapping[str, Any], given: Mapping[str, Any
         runs = train(model, progress=progress.for_stderr(), **asked, **given)
     except Interrupted as stopped:
         if "minutes" in asked and time.monotonic() - began >= 60.0 * asked["minutes"]:
-            return _out_of_time(stopped)
+            return out_of_time(stopped)
         raise
     return _several(runs) if isinstance(runs, list) else _one(runs)
 
@@ -191,7 +191,7 @@ def over_seeds(numbers: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _out_of_time(stopped: Interrupted) -> Answer:
+def out_of_time(stopped: Interrupted) -> Answer:
     """A budget of minutes that is used up is what was asked for, not a failure."""
     tell(str(stopped))
     run = None if stopped.run is None else str(stopped.run)
@@ -208,7 +208,7 @@ def run_resuming(folder: Path, *, epochs: float | None, minutes: float | None, d
         run = run.resume(epochs, minutes=minutes, device=device, progress=progress.for_stderr())
     except Interrupted as stopped:
         if minutes is not None and time.monotonic() - began >= 60.0 * minutes:
-            return _out_of_time(stopped)
+            return out_of_time(stopped)
         raise
     if before == "finished" and epochs is None:
         tell(f"{run.path}: finished already, nothing to do; --epochs TOTAL goes past the plan")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,7 +10,7 @@ from cyclopts import Parameter
 
 from reverie import console, listing, outputs, progress, train_command
 from reverie.console import Answer
-from reverie.errors import ReverieError
+from reverie.errors import Interrupted, ReverieError
 from reverie.options import TABLES, Class, Device, Folder, Input, Minutes, OutRows, OutTable, Seed, load, written
 
 
@@ -193,11 +194,17 @@ def classify(
         raise ReverieError("--seed and --seeds: one says which seed, the other how many; give one of them")
     train_command.choose_device(device)
     own = {"rate": rate, "dropout": dropout, "input_dropout": input_dropout, "decay": decay}
-    found = load(folder).classify(
-        data=data, binarisation=binarisation, epochs=epochs, seed=seed or 0, seeds=seeds, labels=labels,
-        from_scratch=from_scratch, baselines=baselines, minutes=minutes, device=device,
-        progress=progress.for_stderr(), **{name: value for name, value in own.items() if value is not None},
-    )  # fmt: skip
+    run, began = load(folder), time.monotonic()
+    try:
+        found = run.classify(
+            data=data, binarisation=binarisation, epochs=epochs, seed=seed or 0, seeds=seeds, labels=labels,
+            from_scratch=from_scratch, baselines=baselines, minutes=minutes, device=device,
+            progress=progress.for_stderr(), **{name: value for name, value in own.items() if value is not None},
+        )  # fmt: skip
+    except Interrupted as stopped:
+        if minutes is not None and time.monotonic() - began >= 60.0 * minutes:
+            return train_command.out_of_time(stopped)
+        raise
     return _classified(found, folder)
 
 
