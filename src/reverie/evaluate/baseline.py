@@ -3,6 +3,8 @@ r"""The least a model must beat: columns that know nothing of each other.
 .. math:: \log p(x) = \sum_d \log p_d(x_d), \qquad p_d \text{ fitted to column d of the training rows},
 
 a Bernoulli or categorical law with one pseudo-count for each value (so that no value is impossible), or a Gaussian.
+Of word counts it is the unigram model: words drawn one by one from their frequencies in the training documents (each
+seen once more), given how many there are; its log-likelihood is of the counts, with the multinomial coefficient.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import gammaln
 
 from reverie.data.dataset import Dataset
 from reverie.estimate import Estimate
@@ -37,6 +40,7 @@ def independent_rows(data: Dataset, split: str = "test") -> Float[np.ndarray, " 
         "bernoulli": _Bernoulli,
         "gaussian": _Gaussian,
         "categorical": _Categorical,
+        "counts": _Counts,
     }
     score = laws[data.likelihood](data)
     values = [score(rows.astype(np.float64)) - log_scales(data, rows) for rows, _ in data.blocks(split, _BLOCK)]
@@ -90,3 +94,12 @@ class _Categorical:
         column = np.arange(x.shape[1])
         cells = self.table[column, np.nan_to_num(x).astype(np.int64)]
         return np.where(np.isnan(x), 0.0, cells).sum(axis=1)
+
+
+class _Counts:
+    def __init__(self, data: Dataset) -> None:
+        seen = data.mean * data.size("train") + 1.0
+        self.log_p = np.log(seen / seen.sum())
+
+    def __call__(self, x: np.ndarray) -> Float[np.ndarray, " n"]:
+        return gammaln(x.sum(axis=1) + 1.0) - gammaln(x + 1.0).sum(axis=1) + x @ self.log_p

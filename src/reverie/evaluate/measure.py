@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -14,7 +15,7 @@ from jaxtyping import Float
 from reverie.data.dataset import EVALUATION_SEED, Dataset
 from reverie.errors import ReverieError, nearest
 from reverie.estimate import Estimate
-from reverie.evaluate import annealed, energy, likelihood
+from reverie.evaluate import annealed, energy, lengths, likelihood
 from reverie.evaluate.certify import (
     at,
     certify,
@@ -38,6 +39,11 @@ LATENT: dict[str, Callable[..., RowResult]] = {
 ENERGY: dict[str, Callable[..., RowResult]] = {
     "exact": partial(energy.annealed_energy, exact=True),
     "ais": partial(energy.annealed_energy, exact=False),
+}
+#: Of documents of many lengths, each with a partition function of its own.
+LENGTHS: dict[str, Callable[..., RowResult]] = {
+    "exact": partial(lengths.annealed_lengths, exact=True),
+    "ais": partial(lengths.annealed_lengths, exact=False),
 }
 #: Draws (or chains) per row, unless another number is asked for.
 SAMPLES = {"importance": 1000, "elbo": 100, "ais": 16}
@@ -95,10 +101,14 @@ def evaluate(
         class_prior=prior, resume=resume, progress=progress, **more,
     )  # fmt: skip
     result = in_file_units(at(result, chosen, size), data, split)
+    if isinstance(model, OfLengths):
+        return lengths.records(result, data, split, gather(data, split, chosen)), result
     certificate = energy.certify_energy if isinstance(model, Energy) else certify
     records = {"log_likelihood": certificate(result, data, split)}
     if prior is not None and data.labels(split) is not None:
         records |= certify_classes(result, data, split, prior)
+    if isinstance(model, Tells) and data.labels(split) is not None:
+        records |= evaluate_task(Telling(model), data, split, gather(data, split, chosen), chosen)[0]
     return records, result
 
 
@@ -107,8 +117,6 @@ def _require_known(model: Any, estimator: str, more: Mapping[str, Any]) -> None:
     taken = inspect.signature(estimators(model)[estimator]).parameters
     if any(name in ("plan", "more") for name in taken):
         return
-    if isinstance(model, Tells) and data.labels(split) is not None:
-        records |= evaluate_task(Telling(model), data, split, gather(data, split, chosen), chosen)[0]
     for name in more:
         if name not in taken:
             raise ReverieError(f"{name}: {estimator} of a {type(model).__name__} does not take it; leave it out")
@@ -125,17 +133,24 @@ def estimators(model: Any) -> dict[str, Callable[..., Any]]:
     """Return what can estimate a model's log-likelihood (or judge it by its task), by name."""
     if isinstance(model, Judged):
         return {ESTIMATOR: evaluate_task}
+    if isinstance(model, OfLengths):
+        return LENGTHS
+    if isinstance(model, Topped):
+        return {**ENERGY, "importance": energy.annealed_energy}
     return ENERGY if isinstance(model, Energy) else LATENT
 
 
 def default_estimator(model: Any) -> str:
     """Return the estimator that is used where none is asked for."""
     if isinstance(model, Energy):
-        return "exact" if energy.countable(model) else "ais"
+        counts = lengths.countable if isinstance(model, OfLengths) else energy.countable
+        return "exact" if counts(model) else "ais"
     return ESTIMATOR if isinstance(model, Judged) else "importance"
 
 
 def _samples(model: Any, estimator: str, samples: int | None) -> dict[str, int]:
+    if isinstance(model, Topped) and estimator == "importance":
+        return {"importance": SAMPLES[estimator] if samples is None else samples}
     if isinstance(model, Energy):
         return {} if samples is None else {"chains": samples}
     number = SAMPLES[estimator] if samples is None else samples
@@ -199,6 +214,8 @@ def score(
         values, row_variances=found.variances, kind=found.kind, estimator=found.estimator, measure=data.measure,
         binarisation=data.binarisation, seed=seed, data_hash=data.hash_of(as_rows(stored)),
     )  # fmt: skip
+    if isinstance(model, OfLengths):
+        return values, lengths.bracketed(dataclasses.replace(record, note=lengths.MASS), found)
     return values, energy.bracketed(record, found) if isinstance(model, Energy) else record
 
 

@@ -20,6 +20,7 @@ of MRF Log-likelihood using Reverse Annealing*, 2015; Grosse, Ghahramani & Adams
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -103,8 +104,42 @@ def enumerated(model: Energy) -> float:
     return float(np.logaddexp.reduce(np.asarray(parts, np.float64)))
 
 
+def enumerated_powers(
+    model: Energy, powers: Float[np.ndarray, " P"], watch: Callable[[int], None] | None = None
+) -> Float[np.ndarray, " P"]:
+    r"""Return :math:`\log \sum_s f(s)^p` over every state s, for many p in one pass.
+
+    It is log Z of machines of replicated units, whose f is that of one unit to the power of how many there are.
+
+    Args:
+        watch: told of the share done, of a hundred.
+
+    Raises:
+        ReverieError: for more than `ENUMERABLE` units.
+    """
+    units = state_units(model)
+    if units > ENUMERABLE:
+        raise ReverieError(f"log Z: {units} units have too many states to count (at most {ENUMERABLE}); use annealing")
+    low, total = min(units, _CHUNK_BITS), np.full(len(powers), -np.inf)
+    chunks = 1 << (units - low)
+    with jax.default_matmul_precision("highest"):
+        for i in range(chunks):
+            log_f = np.asarray(_marginals(model, jnp.uint32(i << low), low, units), np.float64)
+            top = log_f.max()
+            part = np.log([np.exp(p * (log_f - top)).sum() for p in powers])
+            total = np.logaddexp(total, powers * top + part)
+            if watch is not None:
+                watch(100 * (i + 1) // chunks)
+    return total
+
+
 @eqx.filter_jit
 def _chunk(model: Energy, offset: Array, low: int, units: int) -> Float[Array, ""]:
+    return jax.nn.logsumexp(_marginals(model, offset, low, units))
+
+
+@eqx.filter_jit
+def _marginals(model: Energy, offset: Array, low: int, units: int) -> Float[Array, " n"]:
     shapes = jax.eval_shape(model.draw_base, jax.random.key(0))
     leaves, tree = jax.tree.flatten(shapes)
     ends = np.cumsum([leaf.size for leaf in leaves])
@@ -113,8 +148,7 @@ def _chunk(model: Energy, offset: Array, low: int, units: int) -> Float[Array, "
         bits = ((number >> jnp.arange(units, dtype=jnp.uint32)) & 1).astype(leaves[0].dtype)
         return model.log_marginal(jax.tree.unflatten(tree, jnp.split(bits, ends[:-1])))
 
-    numbers = offset + jnp.arange(1 << low, dtype=jnp.uint32)
-    return jax.nn.logsumexp(jax.vmap(one)(numbers))
+    return jax.vmap(one)(offset + jnp.arange(1 << low, dtype=jnp.uint32))
 
 
 def linear_path(temperatures: int) -> np.ndarray:
