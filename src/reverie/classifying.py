@@ -283,13 +283,16 @@ def beside(question: Question, wanted: tuple[str, ...], progress: Progress) -> N
     problem = None
     for number, name in enumerate(missing, 1):
         said = f"classify: stopped at {name}; the methods done are kept, the same command goes on"
-        with Stop() as stop, progress.task(f"{methods.METHODS[name][0]} ({number} of {len(missing)})", 8) as task:
+        with (
+            Stop() as stop,
+            progress.task(f"{methods.METHODS[name][0]} ({number} of {len(missing)})", methods.PARTS) as task,
+        ):
             watch = asking.until_stopped(task, stop, said)
             problem = question.problem(watch) if problem is None else dataclasses.replace(problem, watch=watch)
             if name == "features" and problem.codes is None:
                 continue
             keep(question, name, methods.run(name, problem))
-            watch(8)
+            watch(methods.PARTS)
 
 
 def _positive(name: str, number: int) -> int:

@@ -25,6 +25,8 @@ Watch = Callable[..., None]
 CHOOSING = {"logistic": 10_000, "svm": 5_000, "features": 10_000}
 MOST_SVM = 50_000
 _EPOCHS, _PATIENCE = 200, 10
+#: What a method counts up to while it is fitted.
+PARTS = 8
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,7 @@ def _mlp(problem: Problem) -> tuple[Any, float, str, int]:
         error = problem.error(net, "valid")
         if error < best:
             best, at, kept = error, epoch, ([w.copy() for w in net.coefs_], [b.copy() for b in net.intercepts_])
-        problem.watch(epoch, valid_error=best)
+        problem.watch(PARTS * epoch / most, valid_error=best)
         if epoch - at >= max(_PATIENCE, most // 20):
             break
     assert kept is not None
