@@ -322,3 +322,16 @@ class Remembers(Protocol):
     def silence(self, layer: str, slot: int) -> Any:
         """Return the model with one slot of one layer silenced."""
         ...
+
+
+@runtime_checkable
+class OfWords(Protocol):
+    """A product of experts over words, each hidden unit one: `reverie topics`."""
+
+    def topic_weights(self) -> Float[Array, "F K"]:
+        """Return what each unit adds to the words' log-odds where it is on."""
+        ...
+
+    def word_biases(self) -> Float[Array, " K"]:
+        """Return the words' log-odds with no unit on."""
+        ...
