@@ -12,12 +12,12 @@ import numpy as np
 from reverie import asking, masking
 from reverie.errors import ReverieError
 from reverie.evaluate import chains as watched
-from reverie.evaluate import filling, microscope, tasks
+from reverie.evaluate import components, filling, microscope, tasks
 from reverie.evaluate import impute as imputing
 from reverie.evaluate.baseline import independent_baseline
 from reverie.evaluate.diagnose import diagnose, gather
 from reverie.files import to_json, write_atomic
-from reverie.prob.contracts import Coloured, Encodes, Energy, Filters, Judged
+from reverie.prob.contracts import Coloured, Encodes, Energy, Filters, Judged, Reconstructs
 from reverie.progress import Progress, Quiet
 from reverie.train import checkpoint
 from reverie.trained import Trained
@@ -40,7 +40,8 @@ def report(run: Trained, *, seed: int = 0, progress: Progress | None = None) -> 
         asking.evaluate(run, progress=progress)
     steps: list[Callable[..., Any]] = [samples, reconstructions, imputation, units, codes]
     if isinstance(run.model, Judged):
-        steps = [codes] if isinstance(run.model, Encodes) else []
+        able_to = ((reconstructions, Reconstructs), (codes, Encodes))
+        steps = [step for step, protocol in able_to if isinstance(run.model, protocol)]
     if "memory" in able(run) and not _looked(run, seed, _KNOCKED):
         steps.append(memory)
     if isinstance(run.model, Filters):
@@ -115,7 +116,10 @@ def reconstructions(run: Trained, *, seed: int = 0) -> None:
     """Keep test rows beside what the model makes of them."""
     rows, given = shown(run, _SHOWN)
     outputs = tasks.reconstructions(run.model, rows, seed=seed, given=given)
-    run.folder.save_arrays("reconstructions", inputs=display(run, rows), outputs=display(run, outputs))
+    linear = {}
+    if isinstance(run.model, Judged) and hasattr(run.model, "components"):
+        linear = {"linear": display(run, components.rebuilt(run.data, rows, run.model.components))}
+    run.folder.save_arrays("reconstructions", inputs=display(run, rows), outputs=display(run, outputs), **linear)
 
 
 def imputation(run: Trained, *, seed: int = 0) -> None:

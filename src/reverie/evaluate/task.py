@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError
 from reverie.estimate import Estimate
+from reverie.evaluate import components
 from reverie.evaluate.classes import one_hot
 from reverie.evaluate.classification import interval_words
 from reverie.evaluate.mapped import blocks
@@ -68,7 +69,10 @@ def evaluate_task(
     model: Judged, data: Dataset, split: str, rows: Float[np.ndarray, "m D"], chosen: Int[np.ndarray, " m"],
     watch: Watch | None = None,
 ) -> tuple[dict[str, Estimate], RowResult]:  # fmt: skip
-    """Return the certified mean of each metric over rows `chosen` of a split, and the first metric's values by row."""
+    """Return the certified mean of each metric over rows `chosen` of a split, and the first metric's values by row.
+
+    Beside the squared error of what is given back stands that of as many principal components.
+    """
     labels = data.labels(split)
     labels = None if labels is None else np.asarray(labels)[chosen]
     found, size = judged(model, rows, labels, data.classes, watch), data.size(split)
@@ -82,6 +86,8 @@ def evaluate_task(
             data_hash=data.hash, rows_of=size if len(chosen) < size else None,
             note=interval_words(values > 0) if unit == "fraction" else None,
         )  # fmt: skip
+    if components.METRIC in records and hasattr(model, "components"):
+        records |= components.beside(model, data, rows, records[components.METRIC])
     first, *rest = (found[name] for name in model.metrics)
     more = dict(zip(list(model.metrics)[1:], rest, strict=True))
     blank = np.zeros(len(chosen))

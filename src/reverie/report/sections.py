@@ -122,12 +122,16 @@ def diagnoses(run: RunView) -> Section | None:
     return section
 
 
-_CURVES = {"loss": "minus the loss", "pseudo_likelihood": "pseudo-likelihood"}
+_CURVES = {
+    "loss": "minus the loss", "squared_error": "minus the squared error", "pseudo_likelihood": "pseudo-likelihood"
+}  # fmt: skip
+#: What a curve is measured in, where that is no nats.
+_UNITS = {"accuracy": "share of the rows", _CURVES["squared_error"]: "squares"}
 
 
 def curve(run: RunView) -> figures.Curve | None:
     """Return the run's learning curve, None where its journal says nothing."""
-    known = ("accuracy", "objective", "bound", "elbo", "pseudo_likelihood", "loss")
+    known = ("accuracy", "squared_error", "objective", "bound", "elbo", "pseudo_likelihood", "loss")
     label = next((k for k in known if any(k in m for m in run.metrics)), None)
     if label == "loss" and any("log_z_low" in (m.get("valid") or {}) for m in run.metrics):
         label = None  # what an energy logs is a difference of energies, and no likelihood's bound
@@ -140,7 +144,7 @@ def curve(run: RunView) -> figures.Curve | None:
             valid.append((epoch, found["value"], *(found.get(end) or found["value"] for end in ("low", "high"))))
     if not train and not valid:
         return None
-    sign = -1.0 if label == "loss" else 1.0
+    sign = -1.0 if label in ("loss", "squared_error") else 1.0
     x, y = np.array(train, float).reshape(-1, 2).T
     v, w, low, high = np.array(valid, float).reshape(-1, 4).T
     band = (low, high) if (high > low).any() else None
@@ -172,7 +176,7 @@ def curves(run: RunView) -> Section | None:
     best = "" if found.best is None else f"; best validation {found.valid[found.best]:.2f}"
     section.add(
         blocks.figure(
-            figures.learning_curves([found], "share of the rows" if found.label == "accuracy" else "nats"),
+            figures.learning_curves([found], _UNITS.get(found.label, "nats")),
             f"Learning curves over {max([*found.epochs, *found.valid_epochs]):g} epochs{best}",
             "The training value is averaged over each interval; the dot marks the best validation."
             + (" The first epochs, far below, are cut off." if figures.cut_off([found]) else ""),
@@ -210,7 +214,7 @@ def samples(run: RunView) -> Section | None:
 
 
 def reconstructions(run: RunView) -> Section | None:
-    inputs, outputs = run.pictures("reconstructions", "inputs"), run.pictures("reconstructions", "outputs")
+    inputs, outputs, linear = (run.pictures("reconstructions", name) for name in ("inputs", "outputs", "linear"))
     if inputs is None or outputs is None:
         return None
     section = Section("reconstructions", "Reconstructions", "Rows of the test split, encoded and decoded again.")
@@ -224,7 +228,9 @@ def reconstructions(run: RunView) -> Section | None:
     columns = 8 if count > 8 else count
     for start in range(0, count, columns):
         part = slice(start, min(start + columns, count))
-        section.add(blocks.film([("input", inputs[part]), ("rebuilt", outputs[part])], f"Rows {start + 1} and on"))
+        films = [("input", inputs[part]), ("rebuilt", outputs[part])]
+        films += [] if linear is None else [("as many PCA components", linear[part])]
+        section.add(blocks.film(films, f"Rows {start + 1} and on"))
     return section
 
 

@@ -158,7 +158,8 @@ def gradients(posterior: Posterior, how: Learning, epoch_steps: float) -> Gradie
         if how.chain == "fpcd":
             kept = kept._replace(fast=how.fast.moved(kept.fast, up, how.rate))
         activity = [data[layer].mean(axis=0) for layer in range(1, model.depth + 1)]
-        pull = [cost * (target - a) if cost else 0.0 for a in activity]
+        on = [isinstance(model.units(layer), Binary) for layer in range(1, model.depth + 1)]
+        pull = [cost * (target - a) if cost and is_on else 0.0 for a, is_on in zip(activity, on, strict=True)]
         loss = replace(
             up,
             weights=tuple(how.decay * w - g for w, g in zip(model.weights, up.weights, strict=True)),

@@ -157,8 +157,8 @@ def _of_rows(model: ClassRBM, rows: Float[Array, "B D"], key: PRNGKeyArray) -> t
 
 def discriminative(
     model: ClassRBM, rows: Float[Array, "B D"], given: Float[Array, "B C"]
-) -> tuple[ClassRBM, Float[Array, ""]]:
-    r"""Return the gradient of the mean :math:`\log p(y \mid x)` and that mean."""
+) -> tuple[ClassRBM, Float[Array, ""], Float[Array, ""]]:
+    r"""Return the gradient of the mean :math:`\log p(y \mid x)`, that mean, and the share of classes told rightly."""
     log_p = jax.vmap(model.log_classes)(rows)
     gap = given - jnp.exp(log_p)
     shares = gap[:, None, :] * jax.nn.sigmoid(jax.vmap(model.by_class)(rows))
@@ -169,7 +169,7 @@ def discriminative(
         weights=(rows.T @ hidden / n, shares.mean(axis=0)),
         biases=(zero.biases[0], hidden.mean(axis=0), gap.mean(axis=0)),
     )
-    return up, (log_p * given).sum(axis=1).mean()
+    return up, (log_p * given).sum(axis=1).mean(), (log_p.argmax(axis=1) == given.argmax(axis=1)).mean()
 
 
 def gradients(learn: Learn, alpha: float, how: learning.Learning, epoch_steps: float) -> Gradients:
@@ -191,9 +191,10 @@ def gradients(learn: Learn, alpha: float, how: learning.Learning, epoch_steps: f
             down, carry, shown = generative(model, batch, carry, key)
             loss = jax.tree.map(lambda a, g: a + weight * g, loss, down)
         if learn != "generative":
-            up, value = discriminative(model, *batch["taught"])
+            up, value, right = discriminative(model, *batch["taught"])
             loss = jax.tree.map(jnp.subtract, loss, up)
-            shown = {**shown, "log_p_class": value, "loss": -value + weight * shown.get("loss", 0.0)}
+            total = -value + weight * shown.get("loss", 0.0)
+            shown = {**shown, "accuracy": right, "log_p_class": value, "loss": total}
         return loss, carry, shown
 
     return found
@@ -246,7 +247,7 @@ def recipe(
     decay: float = 2e-4,
     sparsity: Sparsity = Sparsity(),
     batch: int = 100,
-    rate: float = 0.05,
+    rate: float | None = None,
     schedule: Schedule = "linear",
     momentum: Momentum = Momentum(),
     select: Select = "best",
@@ -272,7 +273,7 @@ def recipe(
         decay: of the weights, not the biases.
         sparsity: hidden units that are seldom on.
         batch: rows per step.
-        rate: learning rate.
+        rate: learning rate (default: 0.05 of ``generative``, 0.5 of the others, whose gradients are smaller).
         schedule: how it falls over the planned epochs; ``inverse`` obeys Robbins and Monro.
         momentum: of the steps.
         select: which weights count: best on validation (by what is learnt), last, or an exponential average.
@@ -283,6 +284,7 @@ def recipe(
     if not data.classes:
         raise ReverieError(f"{data.name}: has no classes, which a class-rbm learns with the rows; train an rbm on it")
     learning.require("alpha", alpha, 0)
+    rate = rate or (0.05 if learn == "generative" else 0.5)
     how = learning.Learning(
         chain, sweeps, grow, chains, tempering, fast, centred, decay, sparsity, batch, rate, schedule, momentum,
         select=select, valid_every=valid_every,
