@@ -7,6 +7,7 @@ lies above it; `prob.partition` has the formulas, `log_z` joins the sides.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import equinox as eqx
@@ -16,16 +17,18 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from reverie.errors import ReverieError
-from reverie.evaluate.mapped import over_rows
+from reverie.evaluate.mapped import PerRow, over_rows
 from reverie.evaluate.rows import Watch, checked_seed, on_device
 from reverie.prob import partition
 from reverie.prob.anneal import Annealed
-from reverie.prob.contracts import Bounded, Energy, Marginal
+from reverie.prob.contracts import Bounded, Energy, Marginal, Topped
 
 #: Chains a row of RAISE, and chains forwards and backwards.
 PER_ROW, CHAINS = 10, 100
 #: Hidden units above a row whose states are counted for it, and sweeps of the chains that are annealed backwards.
 COUNTED, SETTLED = 12, 1000
+#: Draws of q a row, where a net has directed layers.
+DRAWS = 20
 #: Units of a state up to which exact draws are made.
 DRAWABLE = 12
 _PIECE = 250
@@ -167,12 +170,53 @@ def _log_bound(model: Any, key: Array, x: Array, given: Array | None) -> Array:
     return model.log_bound(x)
 
 
+@lru_cache
+def _weighed(draws: int, log_mean: bool) -> PerRow:
+    def one(model: Any, key: Array, x: Array, given: Array | None) -> tuple[Array, Array]:
+        found = jax.vmap(lambda own: model.log_weight(own, x))(jax.random.split(key, draws))
+        if not log_mean:
+            return found.mean(), found.var(ddof=1) / draws
+        weights = jnp.exp(found - found.max())
+        # Of the logarithm of a mean, by the delta method.
+        return found.max() + jnp.log(weights.mean()), weights.var(ddof=1) / draws / weights.mean() ** 2
+
+    return one
+
+
+def weighed(
+    model: Any, rows: Float[np.ndarray, "n D"], draws: int, log_mean: bool, seed: int = 0
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    r"""Return a lower bound of :math:`\log p^*(v)` from draws of q, and its Monte Carlo variance, row by row.
+
+    Args:
+        model: `Topped`.
+        draws: of q for each row.
+        log_mean: the logarithm of the mean weight, which is tighter, rather than the mean of the logarithms.
+    """
+    with jax.default_matmul_precision("highest"):
+        values, variances = over_rows(_weighed(draws, log_mean), model, rows, None, seed)
+    return np.asarray(values, np.float64), np.asarray(variances, np.float64)
+
+
+def _lift(model: Any, key: Array, x: Array, given: Array | None) -> Array:
+    return model.lift(key, x)
+
+
+def annealed_part(model: Any, rows: Float[np.ndarray, "n D"], seed: int = 0) -> tuple[Any, Float[np.ndarray, "n d"]]:
+    """Return what of a model is annealed, and rows of its visible layer: itself, but for a net with directed layers."""
+    if not isinstance(model, Topped):
+        return model, rows
+    return model.annealed, np.asarray(over_rows(_lift, model, rows, None, seed))
+
+
 def unnormalised(model: Any, rows: Float[np.ndarray, "n D"]) -> tuple[Float[np.ndarray, " n"], bool]:
     r"""Return :math:`\log p^*(v)` of every row, in float64, and whether that is itself or a bound of it.
 
     Raises:
         ReverieError: for a model that has neither.
     """
+    if isinstance(model, Topped):
+        return weighed(model, rows, DRAWS, log_mean=False)[0], False
     if isinstance(model, Marginal):
         how = _log_unnormalised
     elif isinstance(model, Bounded):

@@ -19,12 +19,12 @@ from jaxtyping import Float
 
 from reverie.data.dataset import Dataset
 from reverie.estimate import Estimate
-from reverie.evaluate.annealing import CHAINS, Annealing, End, Plan, unnormalised
+from reverie.evaluate.annealing import CHAINS, DRAWS, Annealing, End, Plan, annealed_part, unnormalised, weighed
 from reverie.evaluate.certify import certify
 from reverie.evaluate.log_z import TOLD, Kept, LogZ, countable, counted, partition_function
 from reverie.evaluate.rows import RowResult, Watch, as_rows, on_device
 from reverie.prob import partition
-from reverie.prob.contracts import Energy, Marginal
+from reverie.prob.contracts import Energy, Marginal, Topped
 
 
 def annealed_energy(
@@ -36,6 +36,7 @@ def annealed_energy(
     most: int = 16_000,
     tolerance: float = 0.2,
     exact: bool | None = None,
+    importance: int = 0,
     seed: int = 0,
     minutes: float | None = None,
     progress: Watch | None = None,
@@ -47,6 +48,8 @@ def annealed_energy(
     Args:
         model: an `Energy` with a density of a row, or a bound of it.
         exact: count the states (True), anneal (False), or count where that is possible (None).
+        importance: draws of q a row, the logarithm of whose mean weight bounds log p* (of a net with directed layers);
+            0 is the variational bound.
         kept: where log Z is taken from if it is known, and put if it is not.
 
     Raises:
@@ -55,14 +58,26 @@ def annealed_energy(
     rows, plan = as_rows(rows), Plan(chains, temperatures, max(most, temperatures), tolerance)
     model = on_device(model)
     log_z = known_log_z(model, rows, plan, exact=exact, seed=seed, minutes=minutes, watch=progress, kept=kept)
-    free, itself = unnormalised(model, rows)
+    free, variances, itself, how = _scored(model, rows, importance, seed)
     values, n, one = free - log_z.value, len(rows), np.ones(1)
     return RowResult(
-        values, np.zeros(n), np.full(n, float(plan.chains)), np.arange(n), plan.chains, log_z.estimator, seed, n,
+        values, variances, np.full(n, float(plan.chains)), np.arange(n), plan.chains, how + log_z.estimator, seed, n,
         kind="lower_bound" if not itself else "exact" if log_z.exact else "bracket",
         info={"low": log_z.low * one, "high": log_z.high * one, "error": log_z.error * one,
               "note": np.asarray(log_z.note or "")},
     )  # fmt: skip
+
+
+def _scored(
+    model: Any, rows: Float[np.ndarray, "n D"], importance: int, seed: int
+) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"], bool, str]:
+    """Return log p* of every row or its bound, Monte Carlo variances, whether it is itself, and how it was found."""
+    if not isinstance(model, Topped):
+        free, itself = unnormalised(model, rows)
+        return free, np.zeros(len(rows)), itself, ""
+    draws = importance or DRAWS
+    free, variances = weighed(model, rows, draws, log_mean=bool(importance), seed=seed)
+    return free, variances, False, f"{'importance' if importance else 'elbo'}-{draws}, "
 
 
 def known_log_z(
@@ -145,6 +160,7 @@ def validator(rows: int = 1000, seed: int = 0, temperatures: int = 500) -> Calla
 
 def _both_ways(model: Any, x: Float[np.ndarray, "n D"], temperatures: int, seed: int) -> tuple[End, End, float]:
     """Return log Z from both sides at the cost of two paths of CHAINS chains, and the effective forward chains."""
+    model, x = annealed_part(model, x)
     annealing = Annealing(model, Plan(most=temperatures), seed)
     there, sure, ends = annealing.forwards(temperatures)
     if isinstance(annealing.model, Marginal):

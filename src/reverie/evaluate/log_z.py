@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Float
 
 from reverie.errors import ReverieError
-from reverie.evaluate.annealing import Annealing, End, Plan
+from reverie.evaluate.annealing import Annealing, End, Plan, annealed_part
 from reverie.evaluate.rows import Watch, visiting_order
 from reverie.files import read_json, to_json, write_atomic
 from reverie.prob import partition
@@ -197,7 +197,7 @@ def partition_function(
         rows: from which RAISE's are chosen; what it says of them less log p* is its end for log Z.
         minutes: double the path no further after so long.
     """
-    chosen = rows[np.sort(visiting_order(len(rows), seed)[:RAISED])]
+    model, chosen = annealed_part(model, rows[np.sort(visiting_order(len(rows), seed)[:RAISED])], seed)
     annealing = Annealing(model, plan, seed, watch)
     began, temperatures, rounds = time.monotonic(), min(plan.temperatures, plan.most), []
     while True:

@@ -14,6 +14,10 @@ Centring (Montavon & Müller 2012; Cho et al. 2011) is a change of the search di
 
 which makes learning indifferent to which of two values a unit calls 1.  The visible offset is the data's mean, the
 hidden ones follow the data's averages.
+
+Real-valued visible units of variance :math:`s^2` have gradients of the order of :math:`1/s`, or :math:`1/s^2` where
+they are far from their optimum.  What adds to a visible unit's mean is therefore moved along :math:`s^2 \nabla`
+(`Units.natural`): uphill as before, and the same step for the same error whatever the variance.
 """
 
 from __future__ import annotations
@@ -24,15 +28,18 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from reverie.data.dataset import Dataset
+from reverie.data.rows import Absent
 from reverie.errors import ReverieError
 from reverie.evaluate.energy import validator
 from reverie.models.undirected import _chains
-from reverie.models.undirected._chains import Chain, Fast, Tempering
+from reverie.models.undirected._chains import Fast, RealChain, Tempering
+from reverie.models.undirected._langevin import Langevin
 from reverie.models.undirected._layered import Boltzmann, Layers, State, initial
-from reverie.nn.units import Binary, Units
+from reverie.nn.units import Binary, Gaussian, Units
 from reverie.train.draws import minibatch
 from reverie.train.optimise import Momentum, schedule, steepest
 from reverie.train.recipe import Brief, Gradients, Player, Recipe
@@ -43,7 +50,7 @@ Select = Literal["best", "last", "average"]
 Posterior = Callable[[Any, Float[Array, "B D"], PRNGKeyArray], tuple[Layers, State]]
 M = TypeVar("M", bound=Boltzmann)
 #: How fast the hidden offsets follow the data's averages.
-_FOLLOW = 0.01
+FOLLOW = 0.01
 
 
 @dataclass(frozen=True)
@@ -63,7 +70,7 @@ class Sparsity:
 class Learning:
     """How one machine learns; the recipes tell what each of these is."""
 
-    chain: Chain = "pcd"
+    chain: RealChain = "pcd"
     sweeps: int = 1
     grow: float = 0.0
     chains: int = 100
@@ -79,6 +86,9 @@ class Learning:
     clip: float = 0.0
     select: Select = "best"
     valid_every: float | None = None
+    langevin: Langevin = field(default_factory=Langevin)
+    #: Leaves that are not learnt, besides the base law: where annealing starts.
+    fixed: tuple[str, ...] = ()
 
     def check(self, hidden: tuple[int, ...]) -> None:
         """Refuse numbers that make no sense."""
@@ -88,6 +98,7 @@ class Learning:
             require("hidden", width, 1)
         require("grow", self.grow, 0)
         self.tempering.check()
+        self.langevin.check()
 
 
 class Carry(NamedTuple):
@@ -95,7 +106,7 @@ class Carry(NamedTuple):
 
     Attributes:
         negative: the model's chains, and what their sampler keeps.
-        offsets: of every layer.
+        offsets: of every layer; the visible one's in units of the data.
     """
 
     negative: _chains.Kept
@@ -107,7 +118,7 @@ def average_gradient(
 ) -> Boltzmann:
     """Return the gradient of the mean log-likelihood from layers of the data and of the chains, rows in front.
 
-    Leaves that are not learned have a gradient of zero.
+    What adds to the visible fields is measured by the visible units, centred or not (see the page).  Leaves that are not learned have a gradient of zero.
     """
     statistic = lambda layers: [  # noqa: E731
         jax.vmap(model.visible.statistic)(layers[0]),
@@ -115,17 +126,19 @@ def average_gradient(
     ]
     plus, minus = statistic(data), statistic(chains)
     at = offsets if centred else tuple(jnp.zeros_like(o) for o in offsets)
+    at = (model.visible.statistic(at[0]), *at[1:])
     gaps = [p.mean(axis=0) - m.mean(axis=0) for p, m in zip(plus, minus, strict=True)]
+    measured = lambda layer, up: up if layer else model.visible.natural(up)  # noqa: E731
 
     def product(stats: list[Array], layer: int) -> Array:
         return (stats[layer] - at[layer]).T @ (stats[layer + 1] - at[layer + 1]) / len(stats[layer])
 
-    weights = tuple(product(plus, layer) - product(minus, layer) for layer in range(model.depth))
+    weights = tuple(measured(layer, product(plus, layer) - product(minus, layer)) for layer in range(model.depth))
     biases = []
     for layer, gap in enumerate(gaps):
         above = weights[layer] @ at[layer + 1] if layer < model.depth else 0.0
         below = weights[layer - 1].T @ at[layer - 1] if layer else 0.0
-        biases.append(gap - above - below)
+        biases.append(measured(layer, gap) - above - below)
 
     def own(layers: Layers) -> Any:
         fields = model.biases[0] + layers[1] @ model.weights[0].T
@@ -151,7 +164,8 @@ def gradients(posterior: Posterior, how: Learning, epoch_steps: float) -> Gradie
         model: Boltzmann, batch: dict[str, Any], carry: Carry, key: PRNGKeyArray
     ) -> tuple[Boltzmann, Carry, dict[str, Array]]:
         first, second, third = jax.random.split(key, 3)
-        data, start = posterior(model, batch["x"], first)
+        rows = jax.vmap(model.visible.cells)(batch["x"])
+        data, start = posterior(model, rows, first)
         sweeps = how.sweeps + (batch["step"] / (how.grow * epoch_steps)).astype(jnp.int32) if how.grow else how.sweeps
         chains, kept = _chains.negative_phase(how, model, second, start, carry.negative, sweeps, batch["step"])
         up = average_gradient(model, data, chains, carry.offsets, how.centred)
@@ -166,9 +180,9 @@ def gradients(posterior: Posterior, how: Learning, epoch_steps: float) -> Gradie
             biases=(-up.biases[0], *(-(g + p) for g, p in zip(up.biases[1:], pull, strict=True))),
             visible=jax.tree.map(jnp.negative, up.visible),
         )
-        follow = lambda old, new: old + _FOLLOW * (new - old)  # noqa: E731
+        follow = lambda old, new: old + FOLLOW * (new - old)  # noqa: E731
         offsets = (carry.offsets[0], *map(follow, carry.offsets[1:], activity))
-        shown = _logged(model, third, batch["x"], data, chains)
+        shown = _logged(model, third, rows, data, chains)
         if how.chain in ("pt", "tempered"):
             shown["accepted"] = kept.accepted.mean()
         return loss, Carry(kept, offsets), shown
@@ -214,34 +228,79 @@ def binary_rows(data: Dataset, model: str) -> None:
     whole_rows(data, model)
 
 
+def real_rows(data: Dataset, model: str) -> None:
+    """Refuse data that a machine of real visible units cannot take; `model` with its article."""
+    if data.likelihood != "gaussian":
+        raise ReverieError(
+            f"likelihood: {model} needs real-valued data, not {data.likelihood}; give --likelihood gaussian"
+        )
+    whole_rows(data, model)
+
+
+def real_units(data: Dataset, least: float = 0.0, fitted: bool = True) -> Gaussian:
+    """Return visible units for real-valued rows; columns that never change by their scale are no part of them.
+
+    Args:
+        least: no variance falls below it.
+        fitted: start at the columns' own variances, as if one row more lay a unit from the mean; else at 1.
+    """
+    seen = jnp.asarray(~data.constant) if data.constant.any() else None
+    variance = _variances(data) if fitted else np.ones(data.width)
+    return Gaussian(jnp.asarray(np.log(np.maximum(variance - least, 1e-8)), jnp.float32), seen, least)
+
+
+def _variances(data: Dataset) -> Float[np.ndarray, " D"]:
+    total, n = np.ones(data.width), data.size("train")
+    if isinstance(data.splits["train"].x, Absent):
+        # As with the mean: a model that is opened without its data takes every weight from its file.
+        return total
+    for rows, _ in data.blocks("train", 1000):
+        total += np.nansum((rows - data.mean) ** 2, axis=0, dtype=np.float64)
+    return total / (n + 1.0)
+
+
 def whole_rows(data: Dataset, model: str) -> None:
-    """Refuse data with missing cells."""
-    if data.missing:
+    """Refuse data with missing cells, unless they are those of columns that never change."""
+    if data.missing and not data.whole:
         raise ReverieError(
             f"{data.name}: {model} takes no missing cells; fill them in, or train a vae, which leaves them out"
         )
 
 
-def untrained(brief: Brief, kind: type[M], hidden: tuple[int, ...], visible: Units) -> M:
-    """Return a machine of small random weights, its base law fitted to the data."""
+def untrained(
+    brief: Brief, kind: type[M], hidden: tuple[int, ...], visible: Units, scale: float = 0.01
+) -> M:  # fmt: skip
+    """Return a machine of small random weights, its base law fitted to the data.
+
+    Args:
+        scale: standard deviation of the weights, in units of the standard deviation of real-valued columns.
+    """
     data = brief.data
     widths = (data.width, *hidden)
-    return kind(**initial(jax.random.fold_in(brief.key, 0), widths, visible, data.mean, data.size("train")))
+    model = kind(**initial(jax.random.fold_in(brief.key, 0), widths, visible, data.mean, data.size("train"), scale))
+    spread = jnp.sqrt(visible.natural(jnp.ones((data.width, 1))))
+    return replace(model, weights=(spread * model.weights[0], *model.weights[1:]))
 
 
-def machine(brief: Brief, model: Boltzmann, posterior: Posterior, how: Learning) -> Recipe:
-    """Return the recipe by which one player learns all of a machine's weights."""
+def machine(
+    brief: Brief, model: Boltzmann, posterior: Posterior, how: Learning, mean: np.ndarray | None = None
+) -> Recipe:
+    """Return the recipe by which one player learns all of a machine's weights.
+
+    Args:
+        mean: of its visible layer, which is centred by it (default: the data's).
+    """
     data = brief.data
     kept = _chains.starting(how, model, jax.random.fold_in(brief.key, 1))
-    offsets = (jnp.asarray(data.mean, jnp.float32), *(jnp.full(b.size, 0.5) for b in model.biases[1:]))
-    # The visible statistic's mean, which is the data's own unless variances scale it.
-    offsets = (model.visible.statistic(offsets[0]), *offsets[1:])
+    seen = data.mean if mean is None else mean
+    offsets = (jnp.asarray(seen, jnp.float32), *(jnp.full(b.size, 0.5) for b in model.biases[1:]))
     epoch_steps = data.size("train") / how.batch
+    still = {"base", *how.fixed}
+    moved = lambda path: path not in still  # noqa: E731
     optimiser = steepest(schedule(how.schedule, how.rate, brief.steps(how.batch)), how.momentum, epoch_steps, how.clip)
     return Recipe(
         draw=minibatch(data, how.batch),
-        # The base law is where annealing starts, and nothing to be learnt.
-        players=(Player(optimiser, gradients=gradients(posterior, how, epoch_steps), moves=lambda p: p != "base"),),
+        players=(Player(optimiser, gradients=gradients(posterior, how, epoch_steps), moves=moved),),
         batch=how.batch,
         carry=Carry(kept, offsets),
         select=how.select,

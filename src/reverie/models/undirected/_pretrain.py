@@ -73,13 +73,20 @@ class Pretrain:
 
 
 class Contrast(NamedTuple):
-    """A restricted machine's gradient by contrastive divergence, and its reconstruction error."""
+    """A restricted machine's gradient by contrastive divergence.
+
+    Attributes:
+        weights, below, above: of the mean log-likelihood, uphill.
+        error, active: of the reconstruction, and the mean activity above.
+        ended: the lower layer where the sweeps ended.
+    """
 
     weights: Float[Array, "D F"]
     below: Float[Array, " D"]
     above: Float[Array, " F"]
     error: Float[Array, ""]
     active: Float[Array, ""]
+    ended: Float[Array, "B D"]
 
 
 def contrast(
@@ -119,7 +126,7 @@ def contrast(
     back = jax.vmap(visible.mean)(drop(plus))
     return Contrast(
         (before.T @ plus - then.T @ minus) / len(rows), before.mean(0) - then.mean(0), plus.mean(0) - minus.mean(0),
-        ((rows - back) ** 2).sum(axis=1).mean(), plus.mean(),
+        ((rows - back) ** 2).sum(axis=1).mean(), plus.mean(), after,
     )  # fmt: skip
 
 
