@@ -74,8 +74,9 @@ class _Gaussian:
             square += np.nansum((rows - self.mean) ** 2, axis=0, dtype=np.float64)
             seen += (~np.isnan(rows)).sum(axis=0)
         variance = square / np.maximum(seen, 1)
-        # A constant column of a table is missing from every row; a pixel that never changes has no density.
-        self.variance = np.where(variance > 0, variance, 1.0)
+        # A constant column of a table is missing from every row; a pixel that never changes has no density, and what
+        # is left of its variance is the rounding of float32.
+        self.variance = np.where(variance > 1e-9, variance, 1.0)
 
     def __call__(self, x: np.ndarray) -> Float[np.ndarray, " n"]:
         cells = -0.5 * (np.log(2 * np.pi * self.variance) + (x - self.mean) ** 2 / self.variance)

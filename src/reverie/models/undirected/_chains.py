@@ -11,6 +11,8 @@ r"""The model's side of learning: chains that start at the data, go on from step
     replicas at several temperatures, whose neighbours swap (Desjardins et al. 2010; Cho et al. 2010).
 ``tempered``
     as ``pcd``, and now and then up to a hotter law and back (Neal 1996; Salakhutdinov 2009).
+``langevin``
+    Gibbs-Langevin from noise, of real-valued rows alone (`_langevin`).
 """
 
 from __future__ import annotations
@@ -23,10 +25,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from reverie.errors import ReverieError
+from reverie.models.undirected import _langevin
+from reverie.models.undirected._langevin import Langevin
 from reverie.models.undirected._layered import Boltzmann, Layers, State
 from reverie.prob.chains import swap_neighbours, sweeps, tempered_transition
 
 Chain = Literal["cd", "pcd", "fpcd", "pt", "tempered"]
+RealChain = Literal["cd", "pcd", "fpcd", "pt", "tempered", "langevin"]
 #: Weights and biases that are added to a model's.
 Added = tuple[tuple[Array, ...], tuple[Array, ...]]
 #: How fast the shown acceptance follows.
@@ -88,7 +93,7 @@ class How(Protocol):
     """What must be known of the learning (`_learning.Learning` does)."""
 
     @property
-    def chain(self) -> Chain: ...
+    def chain(self) -> RealChain: ...
 
     @property
     def chains(self) -> int: ...
@@ -96,12 +101,16 @@ class How(Protocol):
     @property
     def tempering(self) -> Tempering: ...
 
+    @property
+    def langevin(self) -> Langevin: ...
+
 
 class Kept(NamedTuple):
     """What the model's side keeps from step to step.
 
     Attributes:
-        states: of the chains, chains in front (``pt``: replicas, then chains; the last replica is the model's).
+        states: of the chains, chains in front (``pt``: replicas, then chains; the last replica is the model's;
+            ``langevin``: v, of chains that go on).
         accepted: share of moves between temperatures that were accepted, of late: of each pair, or one number.
         fast: weights and biases of ``fpcd``, else nothing.
     """
@@ -117,6 +126,9 @@ def starting(how: How, model: Boltzmann, key: PRNGKeyArray) -> Kept:
     none, nothing = jnp.zeros(0), ()
     if how.chain == "cd":
         return Kept(jax.tree.map(lambda s: s[:0], draw(jax.random.split(key, 1))), none, nothing)
+    if how.chain == "langevin":
+        rows = _langevin.noise(model, key, how.chains if how.langevin.persistent else 0)
+        return Kept((rows,), none, nothing)
     if how.chain == "pt":
         replicas = how.tempering.replicas
         flat = draw(jax.random.split(key, replicas * how.chains))
@@ -141,6 +153,11 @@ def negative_phase(
     first, second = jax.random.split(key)
     if how.chain == "cd":
         return negative(model, second, start, count)[0], kept
+    if how.chain == "langevin":
+        rows = kept.states[0] if how.langevin.persistent else _langevin.noise(model, first, how.chains)
+        rows = _langevin.walked(model, second, rows, count, how.langevin)
+        means = jax.vmap(lambda v: model.means(model.odd, {0: v}))(rows)
+        return {0: rows, **means}, kept._replace(states=(rows,)) if how.langevin.persistent else kept
     if how.chain == "pt":
         states, accepted = _swapped(model, first, kept.states, how.tempering.rising(), count)
         layers, last = negative(model, second, jax.tree.map(lambda s: s[-1], states), 1)

@@ -51,6 +51,8 @@ Posterior = Callable[[Any, Float[Array, "B D"], PRNGKeyArray], tuple[Layers, Sta
 M = TypeVar("M", bound=Boltzmann)
 #: How fast the hidden offsets follow the data's averages.
 FOLLOW = 0.01
+#: Variances of real-valued columns do not fall below this, in units of the training rows' own.
+LEAST = 1e-4
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,8 @@ def average_gradient(
 ) -> Boltzmann:
     """Return the gradient of the mean log-likelihood from layers of the data and of the chains, rows in front.
 
-    What adds to the visible fields is measured by the visible units, centred or not (see the page).  Leaves that are not learned have a gradient of zero.
+    What adds to the visible fields is measured by the visible units, centred or not (see the page).  Leaves that are
+    not learned have a gradient of zero.
     """
     statistic = lambda layers: [  # noqa: E731
         jax.vmap(model.visible.statistic)(layers[0]),
@@ -226,6 +229,15 @@ def binary_rows(data: Dataset, model: str) -> None:
     if data.likelihood != "bernoulli":
         raise ReverieError(f"likelihood: {model} needs binary data, not {data.likelihood}; give --likelihood bernoulli")
     whole_rows(data, model)
+
+
+def visible_units(data: Dataset, model: str) -> Units:
+    """Return the visible units that binary or real-valued rows call for; `model` with its article."""
+    if data.likelihood == "gaussian":
+        real_rows(data, model)
+        return real_units(data, LEAST)
+    binary_rows(data, model)
+    return Binary()
 
 
 def real_rows(data: Dataset, model: str) -> None:

@@ -16,6 +16,9 @@ at every turn.  Learning is stochastic approximation: the data's averages by mea
 chains (Salakhutdinov & Hinton 2009).  Centring makes that work from random weights, without pretraining (Montavon &
 Müller 2012).
 
+Rows are binary, or real-valued: then :math:`v \sim \mathcal N(b + W_1 h^1, s^2)` with variances learnt in the joint
+stage (a pretrained first layer keeps those of the columns), and the first layer sees :math:`v/s^2`.
+
 The number that is reported is this bound, with log Z counted or bracketed; where the top layers are small enough to be
 counted, log p(v) itself.
 
@@ -145,7 +148,9 @@ class DBM(Boltzmann):
 
     def feed_forward(self) -> tuple[tuple[Array, Array], ...]:
         """Return the weights and hidden biases, from the data upwards."""
-        return tuple(zip(self.weights, self.biases[1:], strict=True))
+        # What real-valued rows tell is divided by their variances.
+        first = jax.vmap(self.visible.statistic, 1, 1)(self.weights[0])
+        return tuple(zip((first, *self.weights[1:]), self.biases[1:], strict=True))
 
     def posterior_above(self, x: Float[Array, " D"]) -> Float[Array, " k"]:
         """Return q(h2 | v), the means of the second layer."""
@@ -209,7 +214,9 @@ def recipe(
         select: which weights count: best on validation, last, or an exponential average.
         valid_every: epochs between validations (default: a tenth of the plan).
     """
-    learning.binary_rows(brief.data, "a dbm")
+    visible = learning.visible_units(brief.data, "a dbm")
+    if learn == "multi-prediction":
+        learning.binary_rows(brief.data, "multi-prediction")
     learning.require("mean_field", mean_field, 1)
     if len(hidden) < 2:
         raise ReverieError(f"hidden: {len(hidden)} layer is an rbm's; give two or more, such as 500,1000")
@@ -230,5 +237,5 @@ def recipe(
             return model, prediction.recipe(brief, model, how, mean_field)
         return model, learning.machine(brief, model, posterior, how)
 
-    model = learning.untrained(brief, DBM, hidden, Binary())
+    model = learning.untrained(brief, DBM, hidden, visible)
     return layerwise.layers(model, brief.data, pretrain, batch, joint) if pretrain.epochs else joint(model, brief.data)
