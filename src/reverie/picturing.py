@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from reverie import asking, masking
+from reverie import asking, masking, reading
 from reverie.errors import ReverieError
 from reverie.evaluate import chains as watched
 from reverie.evaluate import components, filling, microscope, tasks
@@ -17,7 +17,7 @@ from reverie.evaluate import impute as imputing
 from reverie.evaluate.baseline import independent_baseline
 from reverie.evaluate.diagnose import diagnose, gather
 from reverie.files import to_json, write_atomic
-from reverie.prob.contracts import Coloured, Encodes, Energy, Filters, Judged, Reconstructs
+from reverie.prob.contracts import Coloured, Encodes, Energy, Filters, Judged, OfWords, Reconstructs
 from reverie.progress import Progress, Quiet
 from reverie.train import checkpoint
 from reverie.trained import Trained
@@ -38,7 +38,9 @@ def report(run: Trained, *, seed: int = 0, progress: Progress | None = None) -> 
 
     if not any(key.startswith("test/") for key in run.folder.evaluations()):
         asking.evaluate(run, progress=progress)
-    steps: list[Callable[..., Any]] = [samples, reconstructions, imputation, units, codes]
+    steps: list[Callable[..., Any]] = [samples, units, codes]
+    steps += [reconstructions] if isinstance(run.model, Reconstructs) else []
+    steps += [imputation] if "impute" in able(run) else []
     if isinstance(run.model, Judged):
         able_to = ((reconstructions, Reconstructs), (codes, Encodes))
         steps = [step for step, protocol in able_to if isinstance(run.model, protocol)]
@@ -46,7 +48,9 @@ def report(run: Trained, *, seed: int = 0, progress: Progress | None = None) -> 
         steps.append(memory)
     if isinstance(run.model, Filters):
         steps.append(filters)
-    if isinstance(run.model, Energy):
+    if isinstance(run.model, OfWords):
+        steps.append(words)
+    elif isinstance(run.model, Energy):
         steps.append(chains)
     if isinstance(run.model, Energy) and isinstance(run.model, Encodes):
         steps.append(activations)
@@ -58,6 +62,13 @@ def report(run: Trained, *, seed: int = 0, progress: Progress | None = None) -> 
     findings = diagnose(gather(run.path, baseline))
     write_atomic(run.path / "diagnoses.json", to_json(findings, indent=1))
     return page.write(run.path)
+
+
+def words(run: Trained, *, seed: int = 0) -> None:
+    """Keep the topics of a model of documents, and how well its codes find documents of a class."""
+    reading.topics(run)
+    if run.data.labels("test") is not None:
+        reading.retrieve(run)
 
 
 def able(run: Trained) -> set[str]:

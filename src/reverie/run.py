@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from reverie import asking, classifying, models, picturing, run_data, training
+from reverie import asking, classifying, models, picturing, reading, run_data, training
 from reverie import data as data_floor
 from reverie.compile_cache import keep_compilations
 from reverie.data.dataset import Dataset
@@ -202,6 +202,14 @@ class Run(Trained):
         """Fine-tune the stack to tell classes apart, beside baselines; see `classifying.classify`."""
         return classifying.classify(self, **how)
 
+    def topics(self, words: int = 10, **how: Any) -> dict[str, Any]:
+        """Return the top words of every unit, and what units say together; see `reading.topics`."""
+        return reading.topics(self, words, **how)
+
+    def retrieve(self, query: Any = None, **how: Any) -> dict[str, Any]:
+        """Return the documents nearest to a query by their codes; see `reading.retrieve`."""
+        return reading.retrieve(self, query, **how)
+
     def export(self, path: str | Path) -> Path:
         """Write the weights by name to an .npz."""
         return asking.export(self, path)
@@ -212,6 +220,8 @@ for _verb in ("evaluate", "sample", "impute", "encode", "score", "export"):
     getattr(Run, _verb).__doc__ = getattr(asking, _verb).__doc__
 for _verb in ("memory", "report"):
     getattr(Run, _verb).__doc__ = getattr(picturing, _verb).__doc__
+for _verb in ("topics", "retrieve"):
+    getattr(Run, _verb).__doc__ = getattr(reading, _verb).__doc__
 Run.classify.__doc__ = classifying.classify.__doc__
 
 

@@ -124,6 +124,8 @@ def _require_known(model: Any, estimator: str, more: Mapping[str, Any]) -> None:
 
 def most_work(model: Energy, more: Mapping[str, Any]) -> int:
     """Return how many temperatures the sides of log Z take at most: each path is as long as all before it."""
+    if isinstance(model, OfLengths) and lengths.countable(model):
+        return 100
     plan = energy.Plan(**{name: value for name, value in more.items() if name == "temperatures"})
     sides = 3 if isinstance(model, Marginal) else 2
     return sides * (2 * max(plan.most, plan.temperatures) - plan.temperatures)

@@ -180,15 +180,15 @@ class OfLengths(Protocol):
     those of one length's machine.
     """
 
-    def of_length(self, length: Float[Array, ""]) -> Energy:
+    def of_length(self, length: float | Float[Array, ""]) -> Energy:
         """Return the machine of rows of one length."""
         ...
 
-    def begin(self, key: PRNGKeyArray, length: Float[Array, ""]) -> PyTree:
+    def begin(self, key: PRNGKeyArray, length: float | Float[Array, ""]) -> PyTree:
         """Draw a state of a length from its base law, exactly."""
         ...
 
-    def lengths_of(self, rows: Float[Array, "n D"]) -> Float[Array, " n"]:
+    def lengths_of(self, rows: Float[Any, "n D"]) -> Float[Any, " n"]:
         """Return the length of each row."""
         ...
 

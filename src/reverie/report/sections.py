@@ -199,6 +199,8 @@ def rows_block(
 
 
 def samples(run: RunView) -> Section | None:
+    if run.data.get("likelihood") == "counts":
+        return None  # `sections_topics` tells them as words.
     means, draws = run.pictures("samples", "means"), run.pictures("samples", "samples")
     if means is None and draws is None:
         return None

@@ -96,18 +96,18 @@ class ReplicatedSoftmax(Energy):
     base: Float[Array, " K"]
     lengths: Float[Array, " Q"]
 
-    def of_length(self, length: Float[Array, ""]) -> RBM:
+    def of_length(self, length: float | Float[Array, ""]) -> RBM:
         """Return the machine of documents of one length."""
         length = jnp.asarray(length, self.words.dtype)
         own = self.weights + self.topics
         return RBM((own,), (self.words, jnp.zeros_like(self.topics)), Multinomial(length), self.base)
 
-    def begin(self, key: PRNGKeyArray, length: Float[Array, ""]) -> State:
+    def begin(self, key: PRNGKeyArray, length: float | Float[Array, ""]) -> State:
         """Draw the hidden units of the base law: fair coins, whatever the length."""
         h = jax.random.bernoulli(key, 0.5, self.topics.shape).astype(self.topics.dtype)
         return h, jnp.asarray(length, h.dtype)
 
-    def lengths_of(self, rows: Float[Array, "n K"]) -> Float[Array, " n"]:
+    def lengths_of(self, rows: Float[Any, "n K"]) -> Float[Any, " n"]:
         """Return the number of words of each document."""
         return rows.sum(axis=-1)
 

@@ -1,0 +1,232 @@
+"""`reverie topics RUN` and `reverie retrieve RUN`: what the hidden units of a model of word counts say, and what for.
+
+What was found of a run is kept in its folder (``topics.json``, ``arrays/retrieval.npz``), where the report finds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reverie import asking
+from reverie import data as data_floor
+from reverie.data.dataset import Dataset
+from reverie.errors import ReverieError
+from reverie.estimate import Estimate
+from reverie.evaluate import retrieval, tasks
+from reverie.evaluate import topics as speaking
+from reverie.evaluate.measure import gather, view
+from reverie.files import read_json, to_json, write_atomic
+from reverie.prob.contracts import Encodes, OfWords
+from reverie.progress import Progress, Quiet
+from reverie.train import checkpoint
+from reverie.trained import Trained
+
+TOPICS = "topics.json"
+#: Documents that an average over queries, and a mean activity, is taken over at most.
+_QUERIES, _LIBRARY = 5000, 50_000
+
+
+def experts(run: Trained) -> speaking.Experts:
+    """Return the run's units as a product of experts over words.
+
+    Raises:
+        ReverieError: for a model that is none.
+    """
+    model = run.model
+    if not isinstance(model, OfWords):
+        also = ", `reverie encode` gives its codes" if isinstance(model, Encodes) else ""
+        raise ReverieError(f"topics: a {run.record['model']} has no topics of words; train a replicated-softmax{also}")
+    weights, biases = np.asarray(model.topic_weights()), np.asarray(model.word_biases())
+    words = run.facts.columns or tuple(f"column {k}" for k in range(weights.shape[1]))
+    return speaking.Experts(weights, biases, words)
+
+
+def topics(
+    run: Trained,
+    words: int = 10,
+    *,
+    raising: str | None = None,
+    compose: Sequence[int] | None = None,
+    units: int = 3,
+    lda: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Return the top words of every unit, and what units say together.
+
+    Args:
+        words: of each unit, those of the largest weights.
+        raising: a word; found are the `units` units that together make it likeliest.
+        compose: units that are on together; returned are the likeliest words, and how far each is shifted.
+        lda: fit scikit-learn's LDA with as many topics to the training documents, and score it alike (kept).
+
+    Returns:
+        ``topics``: records ``unit``, ``words``, ``weights``, ``active`` (mean over test documents) and ``npmi`` (of
+        the training documents), the most used units first; ``raise`` and ``compose`` where asked for; ``lda``, an
+        `Estimate`, where it is known.
+
+    Raises:
+        ReverieError: for a model without topics, an unknown word or unit, or numbers that make no sense.
+    """
+    made = experts(run)
+    if not 1 <= words <= len(made.words):
+        raise ReverieError(f"words: {words} is no number of words; give 1 to {len(made.words)}")
+    found: dict[str, Any] = {"topics": _topics(run, made, words)}
+    if raising is not None:
+        found["raise"] = speaking.raised(made, raising, units)
+    if compose is not None:
+        found["compose"] = {"units": list(compose), "words": speaking.composed(made, compose, words)}
+    beside = _lda(run, lda, progress or Quiet())
+    if beside is not None:
+        found["lda"] = beside
+    keep_topics(run, found["topics"], beside)
+    return found
+
+
+def _topics(run: Trained, made: speaking.Experts, words: int) -> list[dict[str, Any]]:
+    tops = made.top(words)
+    active = tasks.encode(run.model, run.data.rows("test", 0, _QUERIES)).mean(axis=0, dtype=np.float64)
+    npmi = speaking.coherence(np.asarray(run.data.splits["train"].x[:_LIBRARY]), tops)
+    return [
+        {
+            "unit": int(unit),
+            "words": [made.words[k] for k in tops[unit]],
+            "weights": [float(made.weights[unit, k]) for k in tops[unit]],
+            "active": float(active[unit]),
+            "npmi": float(npmi[unit]),
+        }
+        for unit in np.argsort(-active, kind="stable")
+    ]
+
+
+def _lda(run: Trained, asked: bool, progress: Progress) -> Estimate | None:
+    """Return what LDA with as many topics reaches on the test documents, fitted if asked for and not yet known."""
+    kept = kept_topics(run).get("lda")
+    if kept is not None:
+        return Estimate.from_json(dict(kept))
+    if not asked:
+        return None
+    train, test = (gather(run.data, split, np.arange(run.data.size(split))) for split in ("train", "test"))
+    count = len(np.asarray(run.model.topic_weights()))
+    with progress.task(f"LDA with {count} topics beside {run.path.name}", 1) as task:
+        found = speaking.lda(train, test, count, seed=int(run.record["seed"]))
+        task.update(1)
+    return found
+
+
+def kept_topics(run: Trained) -> Mapping[str, Any]:
+    """Return what ``topics.json`` holds of the run's weights; nothing where they are others."""
+    record = read_json(run.path / TOPICS) or {}
+    mine = record.get("weights") == str((checkpoint.peek(run.path) or {}).get("sha256"))
+    # LDA does not depend on the weights.
+    return record if mine else {"lda": record.get("lda")}
+
+
+def keep_topics(run: Trained, found: Sequence[Mapping[str, Any]], lda: Estimate | None) -> None:
+    """Write ``topics.json``, from which the report draws."""
+    weights = str((checkpoint.peek(run.path) or {}).get("sha256"))
+    record = {"format": 1, "weights": weights, "topics": list(found), "lda": None if lda is None else lda.to_json()}
+    write_atomic(run.path / TOPICS, to_json(record, indent=1))
+
+
+def retrieve(
+    run: Trained, query: Any = None, *, data: Any = None, top: int = 10, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Return the documents nearest to a query by the angle of their codes, and how good that is over all queries.
+
+    Args:
+        query: a file, texts or rows of counts, or the number (from 0) of a test document; None asks only how good it
+            is on average.
+        data: the documents that are searched, a name or path; default: the run's training documents.
+        top: how many.
+
+    Returns:
+        ``queries``: a list, for each query, of records ``document`` (its number from 0), ``cosine``, ``class`` and
+        ``words`` (its most frequent), and the same by tf-idf as ``tf_idf``; ``curves`` where documents have classes:
+        ``first``, ``precision``, ``recall``, ``tf_idf_precision`` and ``tf_idf_recall``, test documents as queries.
+
+    Raises:
+        ReverieError: for a model without codes, rows that are no counts, or numbers that make no sense.
+    """
+    if not isinstance(run.model, Encodes) or run.facts.likelihood != "counts":
+        raise ReverieError(f"retrieve: a {run.record['model']} on {run.facts.name} has no codes of documents; "
+                           "train a replicated-softmax on word counts")  # fmt: skip
+    library, labels = _library(run, data)
+    found: dict[str, Any] = {"searched": len(library)}
+    if query is not None:
+        found["queries"] = _nearest(run, _query(run, query), library, labels, top)
+    if labels is not None and run.data.labels("test") is not None:
+        found["curves"] = _curves(run, library, labels, progress or Quiet(), kept=data is None)
+    return found
+
+
+def _library(run: Trained, data: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    if data is None:
+        labels = run.data.labels("train")
+        size = min(run.data.size("train"), _LIBRARY)
+        return gather(run.data, "train", np.arange(size)), None if labels is None else np.asarray(labels)[:size]
+    names = {entry.name for entry in data_floor.catalogue()}
+    rows = view(run.facts, asking.new_rows(run, data if str(data) in names else Path(str(data))))
+    return rows, None
+
+
+def _query(run: Trained, query: Any) -> np.ndarray:
+    """Return the rows of a query: a test document by its number, or rows or texts of one's own."""
+    if isinstance(query, int) or (isinstance(query, str) and query.isdigit() and not Path(query).exists()):
+        number, size = int(query), run.data.size("test")
+        if not 0 <= number < size:
+            raise ReverieError(f"query: there is no test document {number}; they are 0 to {size - 1}")
+        return run.data.rows("test", number, number + 1)
+    return view(run.facts, asking.new_rows(run, query))
+
+
+def _nearest(
+    run: Trained, rows: np.ndarray, library: np.ndarray, labels: np.ndarray | None, top: int
+) -> list[dict[str, Any]]:
+    codes = tasks.encode(run.model, library)
+    weighted, asked = retrieval.tf_idf(library, rows)
+    ways = {
+        "documents": retrieval.nearest(tasks.encode(run.model, rows), codes, top),
+        "tf_idf": retrieval.nearest(asked, weighted, top),
+    }
+    describe = lambda i, c: _described(run.facts, int(i), float(c), library[i], labels)  # noqa: E731
+    return [
+        {name: [describe(i, c) for i, c in zip(order[q], cosine[q], strict=True)]
+         for name, (order, cosine) in ways.items()}
+        for q in range(len(rows))
+    ]  # fmt: skip
+
+
+def _described(data: Dataset, number: int, cosine: float, row: np.ndarray, labels: np.ndarray | None) -> dict[str, Any]:
+    often = np.argsort(-row, kind="stable")[:5]
+    names = data.columns or tuple(map(str, range(len(row))))
+    told: dict[str, Any] = {"document": number, "cosine": cosine, "words": [names[k] for k in often if row[k] > 0]}
+    if labels is not None and data.class_names:
+        told["class"] = data.class_names[int(labels[number])]
+    return told
+
+
+def _curves(
+    run: Trained, library: np.ndarray, labels: np.ndarray, progress: Progress, *, kept: bool
+) -> dict[str, np.ndarray]:
+    size = min(run.data.size("test"), _QUERIES)
+    rows, classes = run.data.rows("test", 0, size), np.asarray(run.data.labels("test", 0, size))
+    with progress.task(f"retrieval by {run.path.name}", 2) as task:
+        codes = (tasks.encode(run.model, rows), tasks.encode(run.model, library))
+        mine = retrieval.curve(codes[0], classes, codes[1], labels)
+        task.update(1)
+        weighted, asked = retrieval.tf_idf(library, rows)
+        beside = retrieval.curve(asked, classes, weighted, labels)
+        task.update(2)
+    found = {
+        "first": mine.first, "precision": mine.precision, "recall": mine.recall,
+        "tf_idf_precision": beside.precision, "tf_idf_recall": beside.recall,
+    }  # fmt: skip
+    if kept:
+        sizes = np.asarray([size, len(library)])
+        weights = np.asarray(str((checkpoint.peek(run.path) or {}).get("sha256")))
+        run.folder.save_arrays("retrieval", **found, sizes=sizes, weights=weights)
+    return found
