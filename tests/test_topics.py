@@ -1,0 +1,141 @@
+"""Topics as words, what units say together, and retrieval, on machines and corpora worked out by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.oracles import assert_kills
+
+import reverie
+from reverie import cli
+from reverie.errors import ReverieError
+from reverie.evaluate import retrieval, topics
+
+WORDS = ("law", "bribe", "oil", "putin", "tea")
+
+
+def experts() -> topics.Experts:
+    """Three units that each favour putin a little beside a word of their own, as in the lecture's example."""
+    weights = np.array([[2.0, 0, 0, 1.5, 0], [0, 2.0, 0, 1.5, 0], [0, 0, 2.0, 1.5, 0], [0, 0, 0, -3.0, 2.0]])
+    return topics.Experts(weights, np.zeros(5), WORDS)
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    return np.exp(x) / np.exp(x).sum()
+
+
+def test_top_words_are_those_of_the_largest_weights() -> None:
+    assert [[WORDS[k] for k in top] for top in experts().top(2)[:3]] == [
+        ["law", "putin"], ["bribe", "putin"], ["oil", "putin"]
+    ]  # fmt: skip
+
+
+def test_units_together_multiply() -> None:
+    made = experts()
+    found = topics.composed(made, [0, 1, 2], 5)
+    together = softmax(made.weights[:3].sum(axis=0))
+    assert found[0]["word"] == "putin"
+    assert found[0]["probability"] == pytest.approx(together[3])
+    assert found[0]["alone"] == pytest.approx([softmax(w)[3] for w in made.weights[:3]])
+    assert found[0]["shift"] == pytest.approx(np.log(together[3] / 0.2))
+
+
+def test_a_word_is_raised_by_the_units_that_share_it_beyond_any_mixture() -> None:
+    found = topics.raised(experts(), "putin")
+
+    def check(units: list[int]) -> None:
+        assert sorted(units) == [0, 1, 2]
+
+    assert_kills(check, found["units"], [0, 1, 3])
+    assert found["probability"] > max(found["alone"]) > found["without"]
+    assert found["mixture"] == pytest.approx(np.mean(found["alone"]))
+    assert found["probability"] > 1.5 * found["mixture"]
+    assert topics.raised(experts(), "tea", size=1)["units"] == [3]
+
+
+@pytest.mark.parametrize(("word", "size", "says"), [("putn", 3, "putin"), ("putin", 9, "1 to 4")])
+def test_what_is_not_there_is_refused_in_one_line(word: str, size: int, says: str) -> None:
+    with pytest.raises(ReverieError, match=says) as caught:
+        topics.raised(experts(), word, size)
+    assert "\n" not in str(caught.value)
+
+
+def test_coherence_is_one_for_words_that_come_together_and_less_for_those_that_never_do() -> None:
+    rows = np.array([[1, 2, 0, 1], [3, 1, 0, 0], [0, 0, 1, 1], [0, 0, 2, 0]])
+    found = topics.coherence(rows, np.array([[0, 1], [0, 2], [0, 3]]))
+    assert found == pytest.approx([1.0, -1.0, 0.0])
+
+
+def test_lda_is_scored_by_a_bound_that_is_exact_for_one_topic() -> None:
+    rng = np.random.default_rng(0)
+    train, test = (rng.multinomial(20, [0.5, 0.3, 0.2], size) for size in (200, 50))
+    found = topics.lda(train, test, 1, passes=3)
+    share = (train.sum(axis=0) + 1.0) / (train.sum() + 3.0)
+    wanted = np.exp(-np.mean((test @ np.log(share)) / test.sum(axis=1)))
+    assert found.kind == "upper_bound" and found.unit == "perplexity"
+    assert found.value == pytest.approx(wanted, rel=5e-3)
+
+
+def test_precision_and_recall_are_counted_right() -> None:
+    library = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [0.1, 0.9]])
+    found = retrieval.curve(np.array([[2.0, 0.1]]), np.array([0]), library, np.array([0, 1, 0, 1]))
+    np.testing.assert_array_equal(found.first, [1, 2, 4])
+    np.testing.assert_allclose(found.precision, [1.0, 0.5, 0.5])
+    np.testing.assert_allclose(found.recall, [0.5, 0.5, 1.0])
+
+
+def test_the_nearest_is_by_angle_and_not_by_length() -> None:
+    library = np.array([[10.0, 10.0], [0.1, 0.0], [0.0, 5.0]])
+    order, cosine = retrieval.nearest(np.array([[3.0, 0.0]]), library, 2)
+    np.testing.assert_array_equal(order, [[1, 0]])
+    assert cosine[0] == pytest.approx([1.0, np.sqrt(0.5)])
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> reverie.Run:
+    """A replicated softmax on the tiny corpus of six known themes."""
+    folder = tmp_path_factory.mktemp("topics") / "run"
+    return reverie.train("replicated-softmax", "tiny-text", run=folder, hidden=8, batch=50, epochs=20, rate=2.0)
+
+
+def test_a_run_finds_the_themes_and_documents_of_a_theme(run: reverie.Run) -> None:
+    from reverie.data.tiny_text import THEMES
+
+    found = run.topics(5)
+    themes = [set(text.split()) for text in THEMES.values()]
+    # Words of one theme: by chance 12 of 92 words, five of them would be of one with a probability of 2e-4.
+    pure = sum(max(len(theme & set(topic["words"])) for theme in themes) >= 4 for topic in found["topics"])
+    assert pure >= 3, found["topics"]
+    curves = run.retrieve(data=None)["curves"]
+    assert curves["precision"][0] > 0.5
+    assert curves["recall"][-1] > 0.5
+
+
+def test_the_verbs_answer_as_text_and_json(run: reverie.Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["topics", str(run.path), "--raise", "island", "--compose", "0,1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["raise"]["word"] == "island" and len(found["compose"]["words"]) == 10
+    assert cli.main(["retrieve", str(run.path), "--query", "3", "--top", "2"]) == 0
+    assert "cosine" in capsys.readouterr().out
+    assert cli.main(["topics", str(run.path), "--compose", "0,99"]) == 2
+    assert "units are 0 to 7" in capsys.readouterr().err
+    assert cli.main(["topics", str(run.path), "--raise", "ilsand"]) == 2
+    assert "island" in capsys.readouterr().err
+    assert cli.main(["retrieve", str(run.path), "--query", "100000"]) == 2
+
+
+def test_texts_of_ones_own_are_queries(run: reverie.Run, tmp_path: Path) -> None:
+    file = tmp_path / "asked.txt"
+    file.write_text("The captain anchored the boat in the harbour before the tide and the wave\n")
+    found = run.retrieve(file, top=5)["queries"][0]["documents"]
+    assert sum(d["class"] == "sea" for d in found) >= 3, found
+
+
+def test_the_report_tells_topics_perplexities_and_retrieval(run: reverie.Run) -> None:
+    page = run.report().read_text(encoding="utf-8")
+    for said in ("Topics", "unigram", "Retrieval", "tf-idf", "Documents that chains of the model drew"):
+        assert said in page, said
+    assert "Reconstructions" not in page
