@@ -211,4 +211,4 @@ def _tempered(
 ) -> tuple[State, Float[Array, " one"]]:
     keys = jax.random.split(key, states[0].shape[0])
     moved, taken = jax.vmap(lambda k, s: tempered_transition(model, k, s, betas))(keys, states)
-    return moved, taken.mean()[None]
+    return moved, taken.mean()[None].astype(states[0].dtype)

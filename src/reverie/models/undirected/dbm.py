@@ -74,7 +74,58 @@ PRESETS = {
 
 TINY = {"hidden": (10, 5), "batch": 50, "epochs": 40, "rate": 0.1}
 
-CLAIMS: tuple[Claim, ...] = ()
+#: A look at a row: short chains, few rows.
+_FEW = {"samples": 16, "temperatures": 50, "most": 50, "rows": 200}
+_SMALL = {"hidden": (30, 30), "epochs": 0.2, "valid_every": 100.0, "pretrain": {"epochs": 0.1}}
+_SMOKE = {**_SMALL, "evaluation": _FEW}
+_CPU = {"epochs": 100, "rate": 0.003, "momentum": {"end": 0.9}, "sweeps": 1, "mean_field": 8, "centred": True,
+        "pretrain": {"epochs": 20, "grow": 10}, "select": "last"}  # fmt: skip
+#: The released code's, which has no centring.
+_PAPER = {"sweeps": 5, "mean_field": 10, "rate": 0.001, "schedule": "inverse", "momentum": {"end": 0.9},
+          "centred": False, "pretrain": {"epochs": 100}, "select": "last"}  # fmt: skip
+
+
+def _bound(row: str, published: float, hidden: tuple[int, ...], **more: Any) -> Claim:
+    return Claim(
+        table="boltzmann-likelihood", row=row, column="mnist", published=published, kind="lower_bound", data="mnist",
+        settings={**_PAPER, "hidden": hidden}, epochs=500,
+        budgets={
+            "smoke": _SMOKE,
+            "cpu": {**_CPU, "schedule": "linear", "valid_every": 25, "binarisation": None},
+            "paper": {},
+        },
+        **more,
+    )  # fmt: skip
+
+
+def _error(column: str, published: float, epochs: float | None, budgets: dict[str, Any], **more: Any) -> Claim:
+    told: dict[str, Any] = {"settings": {}, "evaluation": {"epochs": 100}, **more}
+    return Claim(
+        table="recognition", row="DBM", column=column, published=published, metric="classification_error",
+        source="deck", data=column, epochs=epochs, budgets=budgets, **told,
+    )  # fmt: skip
+
+
+_GLANCE = {"epochs": 5, "labels": 300}
+_OCR = {**_CPU, "hidden": (500, 500), "epochs": 60}
+#: Real-valued rows: a small rate, as the variances are learnt too.
+_NORB = {"hidden": (500, 500), "epochs": 20, "rate": 0.001, "evaluation": {"epochs": 20}}
+
+CLAIMS: tuple[Claim, ...] = (
+    _bound("DBM 500-1000", -84.62, (500, 1000), source="quoted", binarisation="dynamic",
+           notes=("bound-and-point", "with-labels", "log-z-scale")),
+    _bound("DBM 512-1024", -86.37, (512, 1024), source="code", notes=("log-z-scale",)),
+    _error("mnist", 0.0095, 500,
+           {"smoke": {"evaluation": _GLANCE}, "cpu": {"evaluation": {"epochs": 20}}, "paper": {}},
+           run_of=("boltzmann-likelihood", "DBM 500-1000"), notes=("with-labels", "batches")),
+    _error("ocr-letters", 0.0840, None,
+           {"smoke": {**_SMALL, "evaluation": _GLANCE}, "cpu": {**_OCR, "evaluation": {"epochs": 30}},
+            "paper": {**_OCR, "hidden": (2000, 2000), "epochs": 300}},
+           split_rule="file", notes=("ocr-size",)),
+    _error("norb-small", 0.072, None,
+           {"smoke": {**_SMALL, "evaluation": _GLANCE}, "cpu": _NORB, "paper": {"epochs": 100}},
+           settings={**_CPU, "hidden": (4000, 4000, 4000)}, at_hand_only=True, notes=("norb-size", "norb-best")),
+)  # fmt: skip
 
 
 class DBM(Boltzmann):
@@ -237,5 +288,7 @@ def recipe(
             return model, prediction.recipe(brief, model, how, mean_field)
         return model, learning.machine(brief, model, posterior, how)
 
-    model = learning.untrained(brief, DBM, hidden, visible)
+    # Weights near 0 are a saddle of what is predicted, which no chain's noise leads off.
+    scale = 0.2 if learn == "multi-prediction" else 0.01
+    model = learning.untrained(brief, DBM, hidden, visible, scale)
     return layerwise.layers(model, brief.data, pretrain, batch, joint) if pretrain.epochs else joint(model, brief.data)
