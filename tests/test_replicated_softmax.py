@@ -19,8 +19,8 @@ from tests.oracles import assert_kills
 import reverie
 from reverie import data as data_floor
 from reverie.errors import ReverieError
-from reverie.evaluate import lengths
-from reverie.evaluate.annealing import Plan
+from reverie.evaluate import length_chains, lengths
+from reverie.evaluate.annealing import Annealing, Plan
 from reverie.evaluate.baseline import independent_rows
 from reverie.evaluate.log_z import Kept
 from reverie.models.undirected import _replicated as replicated
@@ -241,8 +241,8 @@ def test_annealing_is_unbiased_at_few_temperatures_and_brackets_at_many() -> Non
     numbers = rows.sum(axis=1).astype(int)
     truth = {n: z.value for n, z in lengths.counted(model, np.array([4, 9])).items()}
     # Both paths are padded to one length, so that they share their executables.
-    both = lengths.Lengths(model, rows, numbers, Plan(400, 3, 100), 0)
-    annealing = lengths.Annealing(model, both.plan, 0)
+    both = length_chains.Lengths(model, rows, numbers, Plan(400, 3, 100), 0)
+    annealing = Annealing(model, both.plan, 0)
     few, _ = both.round(annealing, np.array([4, 9]), 3)
     many, _ = both.round(annealing, np.array([4, 9]), 100)
     for n, short, long in zip((4, 9), few, many, strict=True):
@@ -344,7 +344,7 @@ def synthetic(seed: int = 0) -> tuple[ReplicatedSoftmax, np.ndarray]:
 def test_a_known_machine_is_recovered_to_two_per_cent_of_its_perplexity(tmp_path: Path) -> None:
     truth, rows = synthetic()
     with jax.enable_x64(False):
-        run = reverie.train("replicated-softmax", rows, likelihood="counts", run=tmp_path / "run", hidden=5, rate=0.5,
+        run = reverie.train("replicated-softmax", rows, likelihood="counts", run=tmp_path / "run", hidden=5, rate=2.0,
                             epochs=60, batch=50)  # fmt: skip
         found = run.evaluate()["perplexity"]
     assert found.kind == "exact"

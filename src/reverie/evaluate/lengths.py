@@ -10,14 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import gammaln
@@ -25,19 +21,17 @@ from scipy.special import gammaln
 from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError
 from reverie.estimate import Estimate
-from reverie.evaluate.annealing import Annealing, End, Plan, unnormalised
+from reverie.evaluate.annealing import Plan, unnormalised
 from reverie.evaluate.baseline import independent_rows
 from reverie.evaluate.certify import certify
-from reverie.evaluate.log_z import TOLD, Kept, LogZ, Round, _doubts, _ended
-from reverie.evaluate.rows import RowResult, Watch, as_rows, on_device, visiting_order
+from reverie.evaluate.length_chains import Lengths
+from reverie.evaluate.log_z import TOLD, Kept, LogZ
+from reverie.evaluate.rows import RowResult, Watch, as_rows, on_device
 from reverie.files import read_json, to_json, write_atomic
 from reverie.prob import partition
-from reverie.prob.anneal import Annealed
 
-#: Chains of each length, and how many documents of a length RAISE takes.
-CHAINS, RAISED = 25, 5
-#: Lengths that are annealed at once, and those that a validation looks at.
-_BLOCK, _LOOKED = 40, 12
+#: Chains of each length, and lengths that a validation looks at.
+CHAINS, _LOOKED = 25, 12
 MASS = "log p(counts, given the document's length), the multinomial coefficient with it"
 ORDER = "of the words in their order, no multinomial coefficient; documents count alike, whatever their length"
 FILE = "log_z_by_length.json"
@@ -132,136 +126,6 @@ def counted(model: Any, numbers: Int[np.ndarray, " L"], watch: Watch | None = No
     return {int(n): exact(float(z)) for n, z in zip(numbers, values, strict=True)}
 
 
-@dataclass
-class Lengths:
-    """Chains of many lengths, led along one path each way, blocks of like lengths at a time."""
-
-    model: Any
-    rows: Float[np.ndarray, "n K"]
-    numbers: Int[np.ndarray, " n"]
-    plan: Plan
-    seed: int
-    minutes: float | None = None
-    watch: Watch | None = None
-
-    def all(
-        self, wanted: Int[np.ndarray, " L"], done: Mapping[int, LogZ], store: KeptLengths | None
-    ) -> dict[int, LogZ]:
-        """Return the log Z of every length, kept as they are found; `done` are those known before."""
-        # Like lengths together: a block takes as long as its longest document.
-        blocks = [wanted[i : i + _BLOCK] for i in range(0, len(wanted), _BLOCK)]
-        found: dict[int, LogZ] = {}
-        for number, block in enumerate(blocks):
-            padded = np.concatenate([block, np.full(min(_BLOCK, len(wanted)) - len(block), block[-1])])
-            watch = None if self.watch is None else _part(self.watch, number, len(blocks))
-            found |= self.block(padded, watch, len(blocks))
-            if store is not None:
-                store.keep({**done, **found})
-        return found
-
-    def block(self, numbers: Int[np.ndarray, " L"], watch: Watch | None, of: int) -> dict[int, LogZ]:
-        """Return the log Z of some lengths: paths are doubled until brackets are close on average, or it is late."""
-        annealing = Annealing(self.model, self.plan, self.seed, watch)
-        began, temperatures = time.monotonic(), min(self.plan.temperatures, self.plan.most)
-        rounds: list[list[Round]] = [[] for _ in numbers]
-        while True:
-            sides, sure = self.round(annealing, numbers, temperatures)
-            for mine, ends in zip(rounds, sides, strict=True):
-                mine.append(Round(temperatures, ends))
-            gaps = [abs(_back(ends).value - ends[0].value) for ends in sides]
-            late = self.minutes is not None and time.monotonic() - began > 60.0 * self.minutes / (2 * of)
-            if ended := _ended(float(np.mean(gaps)) <= self.plan.tolerance, late, 2 * temperatures > self.plan.most):
-                break
-            temperatures *= 2
-        took = time.monotonic() - began
-        return {int(n): self.record(r, s, took, ended) for n, r, s in zip(numbers, rounds, sure, strict=True)}
-
-    def record(self, rounds: Sequence[Round], sure: Mapping[str, Any], seconds: float, ended: Any) -> LogZ:
-        there, back = rounds[-1].ends[0], _back(rounds[-1].ends)
-        low, high = min(there.value, back.value), max(there.value, back.value)
-        return LogZ(
-            (low + high) / 2, low, high, float(np.hypot(there.error, back.error) / 2), sure["ess"], sure["worst"],
-            f"ais-{self.plan.chains}x{rounds[-1].temperatures}", _doubts(low, high, sure), tuple(rounds),
-            self.plan.chains, seconds, ended,
-        )  # fmt: skip
-
-    def round(
-        self, annealing: Annealing, numbers: Int[np.ndarray, " L"], temperatures: int
-    ) -> tuple[list[tuple[End, ...]], list[dict[str, Any]]]:
-        """Return the ends of each length at one length of path, and how sure the forward chains are."""
-        log_z0 = self.base(numbers)
-        states, sure = self.forwards(annealing, numbers, temperatures)
-        raised = self.raised(annealing, numbers, temperatures, log_z0)
-        back = self.backwards(annealing, states, temperatures)
-        sides = [
-            (
-                End("forward", "lower_bound", z0 + s["value"], s["error"]),
-                up,
-                End("reverse", "estimate", z0 - b["value"], b["error"]),
-            )
-            for z0, s, up, b in zip(log_z0, sure, raised, back, strict=True)
-        ]
-        return sides, sure
-
-    def base(self, numbers: Int[np.ndarray, " L"]) -> list[float]:
-        """Return log Z of the base law at each length."""
-        with jax.default_matmul_precision("highest"):
-            own = jax.vmap(lambda n: self.model.of_length(n).base_log_partition())(jnp.asarray(numbers, jnp.float32))
-        return np.asarray(own, np.float64).tolist()
-
-    def forwards(self, annealing: Annealing, numbers: np.ndarray, temperatures: int) -> tuple[Any, list[dict]]:
-        """Return where chains from the base law end, and what their weights say of each length."""
-        many = jnp.asarray(np.repeat(numbers, self.plan.chains), jnp.float32)
-        keys = jax.random.split(jax.random.fold_in(annealing.key, 0), len(many))
-        begin = jax.vmap(Annealed.start)(jax.vmap(self.model.begin)(keys, many))
-        done = annealing.lead(begin, 1, temperatures)
-        return done.position, self.certain(done)
-
-    def backwards(self, annealing: Annealing, states: Any, temperatures: int) -> list[dict]:
-        """Return what chains led back from where the forward ones ended, swept on, say of each length."""
-        key = jax.random.fold_in(annealing.key, 4)
-        with jax.default_matmul_precision("highest"):
-            at = partition.swept(self.model, key, states, jnp.int32(0), jnp.int32(max(1, temperatures // 5)))
-        return self.certain(annealing.lead(jax.vmap(Annealed.start)(at), 5, temperatures, back=True))
-
-    def certain(self, done: Annealed) -> list[dict[str, Any]]:
-        weights = np.asarray(done.log_weight(), np.float64).reshape(-1, self.plan.chains)
-        return [partition.certain(own) for own in weights]
-
-    def raised(
-        self, annealing: Annealing, numbers: np.ndarray, temperatures: int, log_z0: Sequence[float]
-    ) -> list[End]:
-        """Return RAISE's end for each length, from up to `RAISED` documents of that length."""
-        per_row = max(1, self.plan.chains // RAISED)
-        order = visiting_order(len(self.rows), self.seed)
-        chosen = np.concatenate([np.resize(order[self.numbers[order] == n], RAISED) for n in numbers])
-        rows = self.rows[chosen]
-        keys = jax.random.split(jax.random.fold_in(annealing.key, 2), len(rows) * per_row)
-        states = _drawn(self.model, keys, jnp.asarray(np.repeat(rows, per_row, axis=0)))
-        done = annealing.lead(jax.vmap(Annealed.start)(states), 3, temperatures, back=True)
-        weights = np.asarray(done.log_weight(), np.float64).reshape(-1, per_row)
-        found = (np.logaddexp.reduce(weights, axis=1) - np.log(per_row)).reshape(-1, RAISED)
-        errors = found.std(axis=1, ddof=1) / np.sqrt(RAISED)
-        return [
-            End("raise", "upper_bound", z0 - float(own.mean()), float(error))
-            for z0, own, error in zip(log_z0, found, errors, strict=True)
-        ]
-
-
-@jax.jit
-def _drawn(model: Any, keys: Any, rows: Any) -> Any:
-    return jax.vmap(model.draw_state)(keys, rows)
-
-
-def _back(ends: Sequence[End]) -> End:
-    return max(ends[1:], key=lambda end: end.value)
-
-
-def _part(watch: Watch, number: int, of: int) -> Watch:
-    # Each block as its share of the whole.
-    return lambda done, **numbers: watch(round((number * done + done) / of), **numbers)
-
-
 class KeptLengths:
     """A file of what is known of the log Z of lengths, of certain weights, by a plan and seed."""
 
@@ -273,8 +137,9 @@ class KeptLengths:
         """Return all that is kept of these weights; a torn file is none."""
         with contextlib.suppress(ReverieError, KeyError, TypeError, ValueError, AttributeError):
             record = read_json(self.path)
-            mine = record is not None and (record["weights"], record["seed"]) == (self.weights, self.seed)
-            if mine and (self.any_plan or record["plan"] == dataclasses.asdict(self.plan)):
+            if record is None or (record["weights"], record["seed"]) != (self.weights, self.seed):
+                return {}
+            if self.any_plan or record["plan"] == dataclasses.asdict(self.plan):
                 return {int(n): LogZ.from_json(z) for n, z in record["log_z"].items()}
         return {}
 
@@ -332,16 +197,15 @@ def perplexity(record: Estimate, result: RowResult, rows: Float[np.ndarray, "n K
     per_word = (result.values - log_coefficients(rows)) / words
     at, n = float(np.exp(-per_word.mean())), len(words)
     spread = float(per_word.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
-    ends, error = {"low": None, "high": None}, 0.0
-    if result.kind == "bracket":
-        gap = float(((result.info["high"] - result.info["low"]) / 2 / words).mean())
-        ends, error = (
-            {"low": at * float(np.exp(-gap)), "high": at * float(np.exp(gap))},
-            shared_error(result, 1 / words),
-        )
+    found = dataclasses.replace(
+        record, value=at, standard_error=at * spread, unit="perplexity", measure=None, note=ORDER, low=None, high=None
+    )
+    if result.kind != "bracket":
+        return found
+    gap = float(((result.info["high"] - result.info["low"]) / 2 / words).mean())
     return dataclasses.replace(
-        record, value=at, standard_error=at * spread, unit="perplexity", measure=None, **ends,
-        monte_carlo_error=at * error, note=ORDER,
+        found, low=at * float(np.exp(-gap)), high=at * float(np.exp(gap)),
+        monte_carlo_error=at * shared_error(result, 1 / words),
     )  # fmt: skip
 
 

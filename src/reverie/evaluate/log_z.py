@@ -207,22 +207,24 @@ def partition_function(
         rounds.append(Round(temperatures, (there, *others)))
         back = max(others, key=lambda end: end.value)
         late = minutes is not None and time.monotonic() - began > 60.0 * minutes / 2
-        if ended := _ended(abs(back.value - there.value) <= plan.tolerance, late, 2 * temperatures > plan.most):
+        if why := ended(abs(back.value - there.value) <= plan.tolerance, late, 2 * temperatures > plan.most):
             break
         temperatures *= 2
     low, high = min(there.value, back.value), max(there.value, back.value)
     return LogZ(
         (low + high) / 2, low, high, float(np.hypot(there.error, back.error) / 2), sure["ess"], sure["worst"],
-        f"ais-{plan.chains}x{temperatures}", _doubts(low, high, sure), tuple(rounds), plan.chains,
-        time.monotonic() - began, ended, counted(model).value if partition.state_units(model) <= TOLD else None,
+        f"ais-{plan.chains}x{temperatures}", doubts(low, high, sure), tuple(rounds), plan.chains,
+        time.monotonic() - began, why, counted(model).value if partition.state_units(model) <= TOLD else None,
     )  # fmt: skip
 
 
-def _ended(close: bool, late: bool, longest: bool) -> Ended | None:
+def ended(close: bool, late: bool, longest: bool) -> Ended | None:
+    """Return why no longer path is tried, None where one is."""
     return "close" if close else "late" if late else "longest" if longest else None
 
 
-def _doubts(low: float, high: float, sure: Mapping[str, Any]) -> str | None:
+def doubts(low: float, high: float, sure: Mapping[str, Any]) -> str | None:
+    """Return what makes a bracket unreliable, None where nothing does."""
     found = []
     if high - low > WIDE:
         found.append(f"the two sides lie {high - low:.1f} nats apart")

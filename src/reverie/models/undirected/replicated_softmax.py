@@ -74,7 +74,7 @@ PRESETS = {
     "exact": {"hidden": 20, "epochs": 60},
 }
 
-TINY = {"hidden": 8, "batch": 50, "epochs": 30, "rate": 0.5}
+TINY = {"hidden": 8, "batch": 50, "epochs": 20}
 
 BATTERY = {"data": "tiny-text"}
 
@@ -154,7 +154,8 @@ class ReplicatedSoftmax(Energy):
 
     def draw_state(self, key: PRNGKeyArray, x: Float[Array, " K"]) -> State:
         """Draw h given the counts, exactly."""
-        return (*self.of_length(x.sum()).draw_state(key, x), x.sum())
+        (h,) = self.of_length(x.sum()).draw_state(key, x)
+        return h, x.sum()
 
     def encode(self, x: Float[Array, " K"], given: Given = None) -> Float[Array, " F"]:
         """Return E[h | n]."""
@@ -204,7 +205,7 @@ def recipe(
     decay: float = 2e-4,
     sparsity: Sparsity = Sparsity(),
     batch: int = 100,
-    rate: float = 0.2,
+    rate: float = 2.0,
     schedule: Schedule = "linear",
     momentum: Momentum = Momentum(),
     clip: float = 0.0,
