@@ -37,7 +37,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from reverie.data.dataset import Dataset
 from reverie.data.order import batch_indices
@@ -140,7 +140,7 @@ class ClassRBM(Boltzmann):
 
 
 def posterior(
-    model: ClassRBM, rows: Float[Array, "B D"], given: Float[Array, "B C"], known: Float[Array, " B"], key: PRNGKeyArray
+    model: ClassRBM, rows: Float[Array, "B D"], given: Float[Array, "B C"], known: Bool[Array, " B"], key: PRNGKeyArray
 ) -> tuple[Layers, State]:
     """Return the rows with their classes and E[h | v, y], and draws of h; a class that is not known is drawn."""
     first, second = jax.random.split(key)
