@@ -10,6 +10,11 @@ from types import ModuleType
 from typing import Any
 
 from reverie import models, settings, values
+from reverie.evaluate.claims import NOTES, PER_CENT
+from reverie.report.tables import figure
+
+#: How the sources of published numbers are called where the name does not tell.
+SOURCES = {"quoted": "another source that quotes it"}
 
 
 def write(folder: Path) -> None:
@@ -79,12 +84,18 @@ def _claims(module: ModuleType) -> Iterator[str]:
         return
     yield "## Published numbers\n\n`reverie table` sets ours beside them.\n"
     yield "| table | row | data | published | epochs in the paper | read from |\n|---|---|---|---|---|---|"
+    numbers = {name: i for i, name in enumerate(dict.fromkeys(n for c in module.CLAIMS for n in c.notes), 1)}
     for claim in module.CLAIMS:
+        epochs = "–" if claim.epochs is None else f"{claim.epochs:g}"
+        said = {"lower_bound": "bound", None: ""}.get(claim.kind, claim.kind)
+        unit = " %" if claim.metric in PER_CENT else ""
+        marks = "".join(f" [{numbers[name]}]" for name in claim.notes)
         yield (
-            f"| {claim.table} | {_cell(claim.row)} | {claim.column} | {claim.published:.2f} | {claim.epochs:g} "
-            f"| {claim.source} |"
+            f"| {claim.table} | {_cell(claim.row)} | {claim.column} | {figure(claim.published, claim.metric)}{unit} "
+            f"{said}{marks} | {epochs} | {SOURCES.get(claim.source, claim.source)} |"
         )
     yield ""
+    yield from (f"[{number}] {_cell(NOTES[name])}\n" for name, number in numbers.items())
 
 
 def _cell(text: Any) -> str:

@@ -48,16 +48,23 @@ def results(rows: list[dict[str, Any]]) -> Iterator[str]:
     """Yield the lines of one compact table: a line for each row of a paper's table, its data sets side by side."""
     reached = [row for row in rows if row["ours"]]
     columns = list(dict.fromkeys(row["column"] for row in reached))
+    numbers = _numbers(reached)
     cells: dict[tuple[str, str, str], dict[str, str]] = {}
     for row in reached:
-        cells.setdefault((row["model"], row["table"], row["row"]), {})[row["column"]] = _cell(row)
+        cells.setdefault((row["model"], row["table"], row["row"]), {})[row["column"]] = _cell(row, numbers)
     if cells:
         heads = [f"{column}: paper, ours" for column in columns]
         yield "| model | table: row | " + " | ".join(heads) + " |\n|---|---|" + "---|" * len(columns)
         for (model, table, name), by_column in cells.items():
             yield f"| {model} | {table}: {name} | " + " | ".join(by_column.get(c, "") for c in columns) + " |"
         yield ""
-    yield f"Log-likelihoods in nats; {len(reached)} of {len(rows)} rows were run (all: `reverie table`)."
+    yield f"Log-likelihoods in nats, errors in per cent; {len(reached)} of {len(rows)} rows were run (`reverie table`)."
+    from reverie.report.tables import notes
+
+    # One line, as the page is short.
+    if below := notes(reached):
+        yield ""
+        yield " ".join(f"[{number}] {text}" for number, text in enumerate(below.values(), 1))
 
 
 def targets() -> Iterator[str]:
@@ -74,11 +81,28 @@ def targets() -> Iterator[str]:
     yield f"Digits, five seeds, chosen on validation: {', '.join(parts)} ({made})."
 
 
-def _cell(row: dict[str, Any]) -> str:
-    ours = row["ours"]
-    done = f"{row['epochs']:g} of {row['paper_epochs']:g} epochs, budget {row['budget']}"
-    done += f", {(row['commit'] or 'no commit')[:9]}"
-    return f"{row['published']:.2f}, **{ours['value']:.2f}** ± {ours['standard_error']:.2f} ({done})"
+def _numbers(rows: list[dict[str, Any]]) -> dict[str, int]:
+    """Return the numbers of the footnotes of the rows, by name."""
+    from reverie.report.tables import notes
+
+    return {name: number for number, name in enumerate(notes(rows), 1)}
+
+
+def _cell(row: dict[str, Any], numbers: dict[str, int]) -> str:
+    from reverie.estimate import Estimate
+    from reverie.report.tables import figure, published, reached
+
+    ours = Estimate.from_json(row["ours"])
+    done = f"budget {row['budget']}, {(row['commit'] or 'no commit')[:9]}"
+    if row["epochs"] is not None:
+        of = "" if row["paper_epochs"] is None else f" of {row['paper_epochs']:g}"
+        done = f"{row['epochs']:g}{of} epochs, {done}"
+    marks = "".join(f" [{numbers[name]}]" for name in row["notes"])
+    # A bound or an interval is shown as one; a plain number stands out.
+    shown = reached(row, ours) if ours.low is not None else (
+        f"**{figure(ours.value, row['metric'])}** ± {figure(ours.standard_error, row['metric'])}"
+    )  # fmt: skip
+    return f"{published(row)}{marks}, {shown} ({done})"
 
 
 def updated(text: str) -> str:

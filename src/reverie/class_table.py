@@ -69,9 +69,7 @@ class Question:
 
     def problem(self, watch: methods.Watch) -> methods.Problem:
         """Return the rows as the baselines are given them."""
-        x = {split: np.nan_to_num(self.data.rows(split)) for split in ("train", "valid", "test")}
-        y = {split: np.asarray(self.data.labels(split)) for split in x}
-        x["train"], y["train"] = x["train"][self.labelled], y["train"][self.labelled]
+        x, y = labelled_rows(self.data, self.labelled)
         model = self.run.model
 
         def codes() -> dict[str, np.ndarray]:
@@ -79,6 +77,14 @@ class Question:
 
         able = isinstance(model, Encodes) and not isinstance(model, Judged)
         return methods.Problem(x, y, self.hidden, self.seed, codes if able else None, watch)
+
+
+def labelled_rows(data: Dataset, chosen: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return rows and classes of each split as baselines are given them, of training rows those chosen."""
+    x = {split: np.nan_to_num(data.rows(split)) for split in ("train", "valid", "test")}
+    y = {split: np.asarray(data.labels(split)) for split in x}
+    x["train"], y["train"] = x["train"][chosen], y["train"][chosen]
+    return x, y
 
 
 def keep(question: Question, method: str, record: dict[str, Any]) -> None:

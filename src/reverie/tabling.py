@@ -2,25 +2,37 @@
 
 A row's run lives in ``runs/tables/<table>/<slug>-<budget>``; what it gave is written to
 ``results/<table>/<slug>.json``, which is committed.  Whatever stops on the way goes on where it was.
+
+A row is judged by `evaluate`, or where its metric is a classification error, by `classify` of its stack; rows that
+are baselines are fitted to the rows of their data, without a run.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from reverie import models
+import numpy as np
+
+from reverie import asking, class_table, classifying, models
+from reverie import data as data_floor
 from reverie.errors import ReverieError, nearest
-from reverie.evaluate import tables, tasks
-from reverie.evaluate.claims import Claim
-from reverie.progress import Progress
+from reverie.estimate import Estimate
+from reverie.evaluate import baselines, classification, tables, tasks
+from reverie.evaluate.claims import PER_CENT, Claim
+from reverie.evaluate.tables import BUDGETS
+from reverie.progress import Progress, Quiet
 from reverie.run import Run, load, train
+from reverie.settings import to_json
+from reverie.train.provenance import provenance
+from reverie.train.signals import Stop
 from reverie.training import differences, resolve
 
-BUDGETS = ("smoke", "cpu", "paper")
 _UNIT_ROWS = 1000
 
 
@@ -70,7 +82,7 @@ def run_table(
         progress: where progress is shown.
 
     Returns:
-        The rows of the table afterwards.
+        The rows of the table afterwards; those that cannot be run here say why.
     """
     if budget not in BUDGETS:
         raise ReverieError(f"budget: {budget!r} is not one of {', '.join(BUDGETS)}{nearest(budget, BUDGETS)}")
@@ -80,43 +92,159 @@ def run_table(
     if not chosen:
         raise ReverieError(f"row: no row matches {rows!r}; rows are: {'; '.join(c.row for _, c in claims)}")
     for model, claim in chosen:
-        asked = tables.with_budget(claim, budget)
-        if not tables.is_done(asked, tables.read_result(claim, results_folder())):
+        if not tables.runnable(claim):
+            if progress is not None:
+                progress.say(f"{claim.table}, {claim.row}, {claim.column}: {tables.missing(claim)}")
+            continue
+        if not tables.is_done(_asked(claim, budget), tables.read_result(claim, results_folder()), budget):
             _make(model, claim, budget, seed, progress)
     return collect(name)
 
 
-def _make(model: str, claim: Claim, budget: str, seed: int, progress: Progress | None) -> None:
+def _asked(claim: Claim, budget: str) -> Claim:
+    """Return the claim on a budget; of a row that judges another's run, with what that run is made with."""
     asked = tables.with_budget(claim, budget)
-    folder = Path("runs/tables") / claim.table / f"{tables.slug(claim)}-{budget}"
-    run = _trained(model, claim, folder, asked.settings, asked.epochs, seed, budget, progress)
-    found = run.evaluate(progress=progress, **asked.evaluation)
-    record = run.record
-    tables.write_result(
-        results_folder(),
-        model,
-        claim,
-        found[claim.metric],
-        beside=_beside(run, claim),
-        settings=record["settings"],
-        seeds=[record["seed"]],
-        epochs=_epochs_done(run),
-        steps=record["segments"][-1]["to_step"],
-        seconds=round(sum(segment.get("seconds") or 0.0 for segment in record["segments"])),
-        budget=budget,
-        commit=record["commit"],
-        command=f'reverie table {claim.table} --run --budget {budget} --row "{claim.row}*"',
-        hardware=record["hardware"],
-        date=record["segments"][-1]["started"][:10],
-        versions=record["versions"],
-        protocol=tables.protocol(claim, asked.evaluation),
+    if claim.run_of is None:
+        return asked
+    theirs = tables.with_budget(_owner(claim)[1], budget)
+    names = ("data", "split_rule", "binarisation", "settings", "epochs")
+    return dataclasses.replace(asked, **{name: getattr(theirs, name) for name in names})
+
+
+def _owner(claim: Claim) -> tuple[str, Claim]:
+    """Return the model and the claim whose run a row judges: its own, or another row's.
+
+    Raises:
+        ReverieError: for a row that there is not.
+    """
+    table, row = claim.run_of or (claim.table, claim.row)
+    for model, other in all_claims(table):
+        if (other.row, other.column) == (row, claim.column):
+            return model, other
+    raise ReverieError(f"{claim.table}, {claim.row}: judges {row} of {table}, which has no such row of {claim.column}")
+
+
+def _folder(claim: Claim, budget: str) -> Path:
+    return Path("runs/tables") / claim.table / f"{tables.slug(claim)}-{budget}"
+
+
+def _make(model: str, claim: Claim, budget: str, seed: int, progress: Progress | None) -> None:
+    asked = _asked(claim, budget)
+    made = (
+        _fitted(asked, seed, progress)
+        if claim.baseline
+        else _judged(*_owner(claim), claim, asked, budget, seed, progress)
     )
+    tables.write_result(
+        results_folder(), model, claim, **made, budget=budget,
+        command=f'reverie table {claim.table} --run --budget {budget} --row "{claim.row}*"',
+    )  # fmt: skip
+
+
+def _judged(
+    model: str, owner: Claim, claim: Claim, asked: Claim, budget: str, seed: int, progress: Progress | None
+) -> dict[str, Any]:
+    """Return what `write_result` is told of a row that a run makes: trained, then evaluated or classified."""
+    run = _trained(model, owner, asked, _folder(owner, budget), seed, budget, progress)
+    classes = claim.metric in PER_CENT
+    ours, more = (_classified if classes else _evaluated)(run, asked, seed, progress)
+    record = run.record
+    seconds = sum(segment.get("seconds") or 0.0 for segment in record["segments"])
+    return {
+        "ours": ours,
+        "beside": _beside(run, claim),
+        "settings": {**record["settings"], **more.get("settings", {})},
+        "seeds": [record["seed"]],
+        "epochs": _epochs_done(run),
+        "steps": record["segments"][-1]["to_step"],
+        "seconds": round(seconds + more.get("seconds", 0.0)),
+        "commit": record["commit"],
+        "hardware": record["hardware"],
+        "date": record["segments"][-1]["started"][:10],
+        "versions": record["versions"],
+        "protocol": more["protocol"],
+    }
+
+
+def _evaluated(run: Run, asked: Claim, seed: int, progress: Progress | None) -> tuple[Estimate, dict[str, Any]]:
+    """Return the certified number of a run under the row's protocol, and that in words."""
+    ours = run.evaluate(progress=progress, **asked.evaluation)[asked.metric]
+    how = {"estimator": ours.estimator, **{name: n for name, n in asked.evaluation.items() if name == "rows"}}
+    words = tables.protocol(dataclasses.replace(asked, **_taken(run.record["data"]), evaluation=how))
+    return ours, {"protocol": words}
+
+
+def _taken(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a run's data were split and binarised, whoever chose it."""
+    how = data["binarisation"]
+    # Test rows of grey data are drawn once, whatever training saw.
+    return {"split_rule": data["split_rule"], "binarisation": "dynamic (test rows drawn once)" if how == "dynamic"
+            else how}  # fmt: skip
+
+
+def _classified(run: Run, asked: Claim, seed: int, progress: Progress | None) -> tuple[Estimate, dict[str, Any]]:
+    """Return the error of the run's stack as a classifier, in its Wilson interval, and how it was made."""
+    found = classifying.classify(run, baselines="none", seed=seed, progress=progress, **asked.evaluation)
+    (one,) = [one for one in found["results"] if one["method"] == f"fine-tuned/seed-{seed}"]
+    net = load(one["run"])
+    how, data = _taken(run.record["data"]), net.record["data"]
+    rows = _rows_words(data["name"], how["split_rule"], found["rows"], one["fitted_rows"])
+    words = f"{rows}, stack learnt from {how['binarisation']} rows, classifier from {data['binarisation']}"
+    return _within(one), {
+        "protocol": words, "seconds": one["seconds"],
+        "settings": {"classifier": {**net.record["settings"], "epochs": net.record["plan"]["epochs"]}},
+    }  # fmt: skip
+
+
+def _within(one: Mapping[str, Any]) -> Estimate:
+    """Return the error of a method with its Wilson interval as `low` and `high`."""
+    record: Estimate = one["test"]
+    return dataclasses.replace(record, low=one["low"], high=one["high"])
+
+
+def _rows_words(name: str, rule: str | None, sizes: Mapping[str, int], fitted: int) -> str:
+    learnt = f"{fitted:,} of {sizes['train']:,}" if fitted < sizes["train"] else f"{fitted:,}"
+    return f"{name}, split {rule}, {learnt} / {sizes['valid']:,} / {sizes['test']:,} rows"
+
+
+def _fitted(asked: Claim, seed: int, progress: Progress | None) -> dict[str, Any]:
+    """Return what `write_result` is told of a row that is a baseline, fitted to the rows of the claim's protocol.
+
+    Raises:
+        Interrupted: when asked to stop; rows of the table that are done are kept.
+    """
+    data = data_floor.load(asked.data, binarisation="means", split_rule=asked.split_rule)
+    y, labels = np.asarray(data.labels("train")), asked.evaluation.get("labels")
+    chosen = np.arange(len(y)) if labels is None else classification.balanced(y, labels, seed)
+    name, hidden = str(asked.baseline), tuple(asked.settings.get("hidden", ()))
+    said = f"table: stopped at {asked.row} ({asked.column}); the rows done are kept, the same command goes on"
+    task = (progress or Quiet()).task(f"{asked.row} ({asked.column})", baselines.PARTS)
+    with Stop() as stop, task as shown:
+        watch = asking.until_stopped(shown, stop, said)
+        problem = baselines.Problem(*class_table.labelled_rows(data, chosen), hidden, seed, None, watch)
+        found = baselines.run(name, problem)
+    test = dataclasses.replace(_within(found), data_hash=data.hash, binarisation=data.binarisation, seed=seed)
+    facts = data.to_json()
+    sizes = {split: data.size(split) for split in ("train", "valid", "test")}
+    words = _rows_words(data.name, facts["split_rule"], sizes, found["fitted_rows"])
+    return {
+        "ours": test,
+        "beside": {"chosen": found["chosen"]},
+        "settings": to_json({**asked.settings, **asked.evaluation}),
+        "seeds": [seed],
+        "seconds": found["seconds"],
+        **provenance(),
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
+        "protocol": f"{words}, {facts['binarisation']}, {found['title']}: {found['chosen']}",
+    }
 
 
 def _trained(
-    model: str, claim: Claim, folder: Path, own: Mapping[str, Any], epochs: float, seed: int, budget: str,
-    progress: Progress | None,
-) -> Run:  # fmt: skip
+    model: str, claim: Claim, asked: Claim, folder: Path, seed: int, budget: str, progress: Progress | None
+) -> Run:
+    own, epochs = asked.settings, asked.epochs
+    if epochs is None:
+        raise ReverieError(f"{claim.table}, {claim.row}: its paper's epochs are not known; give --budget cpu")
     if (folder / "checkpoint.json").exists():
         run = load(folder)
         _require_same(run, own, epochs, seed)
@@ -124,10 +252,10 @@ def _trained(
     origin = None
     if claim.init_from is not None:
         source = next(c for _, c in all_claims(claim.table) if c.row == claim.init_from and c.column == claim.column)
-        origin = Path("runs/tables") / claim.table / f"{tables.slug(source)}-{budget}"
+        origin = _folder(source, budget)
     made = train(
-        model, claim.data, run=folder, seed=seed, epochs=epochs, split_rule=claim.split_rule,
-        binarisation=claim.binarisation, init_from=origin, progress=progress, **own,
+        model, asked.data, run=folder, seed=seed, epochs=epochs, split_rule=asked.split_rule,
+        binarisation=asked.binarisation, init_from=origin, progress=progress, **own,
     )  # fmt: skip
     assert isinstance(made, Run)
     return made

@@ -164,9 +164,9 @@ def table(
     if not kept:
         known = dict.fromkeys(str(r["row"]) for r in tabling.collect(name))
         raise ReverieError(f"table: no row is called so{nearest(row or '', known)} (there is {', '.join(known)})")
-    from reverie.report.tables import plain
+    from reverie.report.tables import notes, plain
 
-    return Answer({"rows": kept}, [plain(kept)])
+    return Answer({"rows": kept, "notes": notes(kept)}, [plain(kept)])
 
 
 def export(folder: Folder, /, *, out: OutWeights) -> Answer:

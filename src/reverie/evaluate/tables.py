@@ -14,15 +14,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from reverie import settings as settings_floor
+from reverie.data.named import catalogue
 from reverie.errors import ReverieError, nearest
 from reverie.estimate import Estimate
-from reverie.evaluate.claims import Claim
+from reverie.evaluate.claims import NOTES, PER_CENT, Claim
 from reverie.files import write_making_folder
 
 FORMAT = 1
+BUDGETS = ("smoke", "cpu", "paper")
 #: What makes a claim the same claim; `published` too, so that a mended number is not met with an old result unseen.
 IDENTITY = ("table", "row", "column", "data", "split_rule", "binarisation", "metric", "published")
-_MADE = ("epochs", "steps", "budget", "commit", "command", "hardware", "date")
+_MADE = ("epochs", "steps", "seconds", "budget", "commit", "command", "hardware", "date")
 
 
 def slug(claim: Claim) -> str:
@@ -38,11 +41,27 @@ def result_path(claim: Claim, results: str | Path = "results") -> Path:
 
 def protocol(claim: Claim, evaluation: Mapping[str, Any] | None = None) -> str:
     """Return the protocol of a row in words: data, split, binarisation, estimator."""
+    if claim.metric in PER_CENT:
+        return ", ".join(filter(None, (claim.data, claim.split_rule and f"split {claim.split_rule}")))
     how = {**claim.evaluation, **(evaluation or {})}
     estimator = "-".join(str(how[key]) for key in ("estimator", "samples") if key in how)
     rows = f"{how['rows']} rows" if "rows" in how else None
-    parts = [claim.data, claim.split_rule and f"split {claim.split_rule}", claim.binarisation, estimator, rows]
+    drawn = claim.binarisation or "binarisation not stated"
+    parts = [claim.data, claim.split_rule and f"split {claim.split_rule}", drawn, estimator, rows]
     return ", ".join(part for part in parts if part)
+
+
+def missing(claim: Claim) -> str:
+    """Return why a row without a result has none."""
+    if claim.not_run:
+        return f"not run: {claim.not_run}"
+    return "not run" if runnable(claim) else "not run: the data are not at hand"
+
+
+def runnable(claim: Claim) -> bool:
+    """Say whether a row can be run here."""
+    here = not claim.at_hand_only or any(entry.name == claim.data and entry.here for entry in catalogue())
+    return claim.not_run is None and here
 
 
 def write_result(
@@ -136,10 +155,11 @@ def collect(
         name: of a table.
 
     Returns:
-        A mapping a row: ``model``, the claim's ``table``, ``row``, ``column``, ``published``, ``source``, ``metric``,
-        ``beside``, ``paper_epochs`` and ``protocol``; and, None until it was run, ``ours`` (an Estimate's record),
-        ``ours_beside``, ``seeds`` (how many), ``epochs``, ``steps``, ``budget``, ``commit``, ``command``, ``hardware``,
-        ``date``.
+        A mapping a row: ``model``, the claim's ``table``, ``row``, ``column``, ``published``, ``source``, ``kind``,
+        ``metric``, ``better`` (``larger`` or ``smaller``), ``beside``, ``paper_epochs``, ``protocol`` and ``notes``
+        (footnotes by name); ``missing``, why it has no result, None where it has; and, None until it was run, ``ours``
+        (an Estimate's record), ``ours_beside``, ``seeds`` (how many), ``epochs``, ``steps``, ``seconds``, ``budget``,
+        ``commit``, ``command``, ``hardware``, ``date``.
 
     Raises:
         ReverieError: for an unknown table, two claims that share a file, or a damaged result.
@@ -167,11 +187,14 @@ def _require_distinct(pairs: list[tuple[str, Claim]]) -> None:
 def _row(model: str, claim: Claim, result: Mapping[str, Any] | None) -> dict[str, Any]:
     made = result or {}
     ours = made.get("ours")
-    row = {name: getattr(claim, name) for name in ("table", "row", "column", "published", "source", "metric")}
+    row = {name: getattr(claim, name) for name in ("table", "row", "column", "published", "source", "kind", "metric")}
     known = {name: made.get(name) for name in _MADE}
     return {
         "model": model,
         **row,
+        "better": "smaller" if claim.metric in PER_CENT else "larger",
+        "missing": missing(claim) if result is None else None,
+        "notes": {name: NOTES[name] for name in claim.notes},
         "beside": dict(claim.beside),
         "paper_epochs": claim.epochs,
         "protocol": made.get("protocol") or protocol(claim),
@@ -182,13 +205,22 @@ def _row(model: str, claim: Claim, result: Mapping[str, Any] | None) -> dict[str
     }
 
 
-def is_done(claim: Claim, result: Mapping[str, Any] | None) -> bool:
-    """Say whether a result did the epochs that `claim` asks for; the last step may fall short of a whole epoch."""
-    return result is not None and (result.get("epochs") or 0.0) > 0.999 * claim.epochs - 1e-6
+def is_done(claim: Claim, result: Mapping[str, Any] | None, budget: str | None = None) -> bool:
+    """Say whether a result did what `claim`, taken on a budget, asks for.
+
+    A result did the epochs, of which the last step may fall short of a whole one.  Where nothing learns by epochs the
+    budget it was made on is as large.
+    """
+    if result is None:
+        return False
+    if claim.epochs is None:
+        made = result.get("budget")
+        return budget is None or (made in BUDGETS and BUDGETS.index(made) >= BUDGETS.index(budget))
+    return (result.get("epochs") or 0.0) > 0.999 * claim.epochs - 1e-6
 
 
 def with_budget(claim: Claim, budget: str) -> Claim:
-    """Return the claim as a budget runs it: its settings, epochs and evaluation overridden.
+    """Return the claim as a budget runs it: its settings, epochs, evaluation and binarisation overridden.
 
     Raises:
         ReverieError: for a budget that the claim does not know.
@@ -197,5 +229,5 @@ def with_budget(claim: Claim, budget: str) -> Claim:
         names = [*claim.budgets] or ["paper"]
         raise ReverieError(f"budget: {budget!r} is not one of {', '.join(names)}{nearest(budget, names)}")
     changes = dict(claim.budgets.get(budget, {}))
-    epochs, evaluation = changes.pop("epochs", claim.epochs), changes.pop("evaluation", claim.evaluation)
-    return dataclasses.replace(claim, settings={**claim.settings, **changes}, epochs=epochs, evaluation=evaluation)
+    own = {name: changes.pop(name, getattr(claim, name)) for name in ("epochs", "evaluation", "binarisation")}
+    return dataclasses.replace(claim, settings=settings_floor.merge(claim.settings, changes), **own)

@@ -2,7 +2,8 @@
 
 A row is a mapping with ``table``, ``row``, ``column``, ``published``, ``source``, ``ours`` (an Estimate's record, or
 None where nothing was run), ``seeds``, ``epochs``, ``paper_epochs``, ``commit``, ``protocol``, ``hardware`` and
-``beside`` (other published values of the row, by name); all but the first four may be missing.
+``beside`` (other published values of the row, by name), ``kind`` and ``source`` of the published number, ``metric``,
+``missing`` (why there is no ``ours``) and ``notes`` (footnotes by name); all but the first four may be missing.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from markupsafe import Markup, escape
 
 from reverie.errors import ReverieError
 from reverie.estimate import Estimate
+from reverie.evaluate.claims import PER_CENT
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -34,17 +36,43 @@ def cells(rows: Sequence[Row]) -> list[list[str]]:
     Raises:
         ReverieError: when a row lacks its place or its published number, or `ours` is no certified number.
     """
-    return [_cells(row) for row in rows]
+    numbers = {name: i for i, name in enumerate(notes(rows), 1)}
+    return [_cells(row, numbers) for row in rows]
 
 
-def _cells(row: Row) -> list[str]:
+def notes(rows: Sequence[Row]) -> dict[str, str]:
+    """Return the footnotes of the rows by name, in order of first appearance."""
+    found: dict[str, str] = {}
+    for row in rows:
+        found |= {name: text for name, text in (row.get("notes") or {}).items() if name not in found}
+    return found
+
+
+def legend(rows: Sequence[Row]) -> list[str]:
+    """Return the lines below a table: what its numbers are, then its footnotes by number."""
+    lines = []
+    if any(row.get("metric") in PER_CENT for row in rows):
+        lines.append("Errors in per cent, less is better; ours in their 95 % Wilson intervals.")
+    if any(row.get("source") == "quoted" for row in rows):
+        lines.append("Quoted: read at second hand, in another source than the paper.")
+    return lines + [f"[{number}] {text}" for number, text in enumerate(notes(rows).values(), 1)]
+
+
+def figure(value: float | None, metric: str | None = None, *, plus: bool = False) -> str:
+    """Return a number of a metric as it is printed, to two decimals; shares per cent."""
+    return _number(100 * value if value is not None and metric in PER_CENT else value, plus=plus)
+
+
+def _cells(row: Row, numbers: Mapping[str, int]) -> list[str]:
     for key in ("table", "row", "column", "published"):
         if key not in row:
             raise ReverieError(f"table: a row has no {key!r} ({row}); mend the model's CLAIMS or the result file")
     ours = _estimate(row)
+    marks = "".join(f" [{numbers[name]}]" for name in row.get("notes") or ())
     return [
-        str(row["row"]), str(row["column"]), _published(row), _ours(ours), _difference(row, ours), _epochs(row),
-        _seeds(row.get("seeds")), _text(row.get("protocol")), _text(row.get("hardware")), _text(row.get("commit")),
+        str(row["row"]), str(row["column"]), published(row) + marks, reached(row, ours), _difference(row, ours),
+        _epochs(row), _seeds(row.get("seeds")), _text(row.get("protocol")), _text(row.get("hardware")),
+        _text(row.get("commit")),
     ]  # fmt: skip
 
 
@@ -59,29 +87,40 @@ def _estimate(row: Row) -> Estimate | None:
         raise ReverieError(f"{place}: `ours` is no certified number; delete the result file and run it again") from None
 
 
-def _published(row: Row) -> str:
-    beside = ", ".join(f"{name} {value}" for name, value in (row.get("beside") or {}).items())
-    return _number(row["published"]) + (f" ({beside})" if beside else "")
+def published(row: Row) -> str:
+    """Return the published number of a row with what it is, what stands beside it, and whether it was quoted."""
+    beside = [f"{name} {value}" for name, value in (row.get("beside") or {}).items()]
+    said = ", ".join([*beside, *(["quoted"] if row.get("source") == "quoted" else [])])
+    sign = f"{_SIGNS[row['kind']]} " if row.get("kind") else ""
+    return sign + figure(row["published"], row.get("metric")) + (f" ({said})" if said else "")
 
 
-def _ours(ours: Estimate | None) -> str:
+def reached(row: Row, ours: Estimate | None) -> str:
+    """Return our number of a row with its sign and its error or interval, or why there is none."""
     if ours is None:
-        return "–"
-    if ours.low is not None and ours.high is not None:
-        value = f"[{_number(ours.low)}, {_number(ours.high)}]"
-    else:
-        value = _number(ours.value)
+        return row.get("missing") or "–"
+    metric, sign = row.get("metric"), _SIGNS.get(ours.kind, "≈")
     part = f", {ours.n:,} of {ours.rows_of:,} rows" if ours.rows_of else ""
-    return f"{_SIGNS.get(ours.kind, '≈')} {value} ± {_number(ours.standard_error)}{part}"
+    whole = ours.low is None or ours.high is None
+    ends = None if whole else f"[{figure(ours.low, metric)}, {figure(ours.high, metric)}]"
+    if metric in PER_CENT and ends:
+        # Of a share the ends are those of its interval, and the share is known.
+        return f"{sign} {figure(ours.value, metric)} {ends}{part}"
+    return f"{sign} {ends or figure(ours.value, metric)} ± {figure(ours.standard_error, metric)}{part}"
 
 
 def _difference(row: Row, ours: Estimate | None) -> str:
-    return "–" if ours is None or row["published"] is None else _number(ours.value - row["published"], plus=True)
+    paper, metric = row["published"], row.get("metric")
+    if ours is None or paper is None:
+        return "–"
+    if metric in PER_CENT or ours.low is None or ours.high is None:
+        return figure(ours.value - paper, metric, plus=True)
+    return f"[{figure(ours.low - paper, plus=True)}, {figure(ours.high - paper, plus=True)}]"
 
 
 def _epochs(row: Row) -> str:
     done, paper = row.get("epochs"), row.get("paper_epochs")
-    shown = "–" if done is None else f"{done:,.6g}"
+    shown = "–" if done is None else f"{done:,.4g}" if done < 1 else f"{done:,.6g}"
     return shown if paper is None else f"{shown} / {paper:,.6g}"
 
 
@@ -116,26 +155,27 @@ def _worth(body: Sequence[Sequence[str]]) -> list[int]:
     return [i for i, _ in enumerate(HEAD) if any(line[i] != "–" for line in body) or i < 4]
 
 
-def _tables(rows: Sequence[Row]) -> list[tuple[str, list[str], list[bool], list[list[str]]]]:
-    """Return (name, titles, which are numbers, cells) of every table."""
+def _tables(rows: Sequence[Row]) -> list[tuple[str, list[str], list[bool], list[list[str]], list[str]]]:
+    """Return (name, titles, which are numbers, cells, lines below) of every table."""
     made = []
     for name, group in _grouped(rows).items():
         body = cells(group)
         kept = _worth(body)
         titles, numeric = list(HEAD), list(HEAD.values())
-        made.append((name, [titles[i] for i in kept], [numeric[i] for i in kept], [[b[i] for i in kept] for b in body]))
+        some = [[line[i] for i in kept] for line in body]
+        made.append((name, [titles[i] for i in kept], [numeric[i] for i in kept], some, legend(group)))
     return made
 
 
 def plain(rows: Sequence[Row]) -> str:
     """Return the tables as text in columns, for any terminal or file."""
     parts = []
-    for name, titles, numeric, body in _tables(rows):
+    for name, titles, numeric, body, below in _tables(rows):
         lines = [titles, *body]
         widths = [max(_width(line[i]) for line in lines) for i in range(len(titles))]
         pad = [[_pad(cell, widths[i], right=numeric[i]) for i, cell in enumerate(line)] for line in lines]
         rule = ["─" * width for width in widths]
-        parts.append("\n".join([name, *("  ".join(line).rstrip() for line in (pad[0], rule, *pad[1:]))]))
+        parts.append("\n".join([name, *("  ".join(line).rstrip() for line in (pad[0], rule, *pad[1:])), *below]))
     return "\n\n".join(parts) + ("\n" if parts else "")
 
 
@@ -151,10 +191,11 @@ def _pad(text: str, width: int, *, right: bool) -> str:
 def markdown(rows: Sequence[Row]) -> str:
     """Return the tables as GitHub's Markdown, each under its name in bold."""
     parts = []
-    for name, titles, numeric, body in _tables(rows):
+    for name, titles, numeric, body, below in _tables(rows):
         rule = ["---:" if number else "---" for number in numeric]
         lines = [titles, rule, *([_markdown_cell(cell) for cell in line] for line in body)]
-        parts.append(f"**{_markdown_cell(name)}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        parts.append("\n\n".join([f"**{_markdown_cell(name)}**", table, *map(_markdown_cell, below)]))
     return "\n\n".join(parts) + ("\n" if parts else "")
 
 
@@ -168,7 +209,7 @@ def _markdown_cell(text: str) -> str:
 def html(rows: Sequence[Row]) -> Markup:
     """Return the tables as HTML, everything escaped."""
     parts = []
-    for name, titles, numeric, body in _tables(rows):
+    for name, titles, numeric, body, below in _tables(rows):
         marks = [Markup(' class="number"') if number else Markup("") for number in numeric]
         head = Markup("").join(Markup("<th{}>{}</th>").format(m, t) for m, t in zip(marks, titles, strict=True))
         lines = [
@@ -179,6 +220,7 @@ def html(rows: Sequence[Row]) -> Markup:
         ]
         table = Markup("<table><caption>{}</caption><thead><tr>{}</tr></thead><tbody>{}</tbody></table>")
         parts.append(table.format(escape(name), head, Markup("\n").join(lines)))
+        parts += [Markup("<p>{}</p>").format(line) for line in below]
     return Markup("\n").join(parts)
 
 
@@ -188,8 +230,10 @@ def rich_tables(rows: Sequence[Row]) -> list[Table]:
     from rich.text import Text
 
     made = []
-    for name, titles, numeric, body in _tables(rows):
-        table = Table(title=Text(name), title_justify="left", header_style="bold")
+    for name, titles, numeric, body, below in _tables(rows):
+        below_it = Text("\n".join(below)) if below else None
+        table = Table(title=Text(name), title_justify="left", header_style="bold", caption=below_it,
+                      caption_justify="left")  # fmt: skip
         for title, number in zip(titles, numeric, strict=True):
             table.add_column(
                 title, justify="right" if number else "left", no_wrap=title in ("row", "published", "ours")

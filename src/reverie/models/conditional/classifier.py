@@ -65,7 +65,41 @@ PRESETS = {
 
 TINY = {"hidden": (30,), "batch": 50, "epochs": 20, "rate": 5e-3}
 
-CLAIMS: tuple[Claim, ...] = ()
+#: Methods of `evaluate.baselines` in the lecture's tables: its name for them, and their errors by data set.
+_BASELINES = {
+    "logistic": ("logistic regression", {"mnist": 0.120, "ocr-letters": 0.2214, "norb-small": 0.225}),
+    "knn": ("k nearest neighbours", {"mnist": 0.0309, "ocr-letters": 0.1892, "norb-small": 0.1892}),
+    "mlp": ("neural net", {"mnist": 0.0153, "ocr-letters": 0.1462}),
+    "svm": ("SVM", {"mnist": 0.0140, "ocr-letters": 0.0970, "norb-small": 0.116}),
+}
+_OF_COLUMN: dict[str, tuple[str, ...]] = {"mnist": (), "ocr-letters": ("ocr-size",), "norb-small": ("norb-size",)}
+_OF_CELL: dict[tuple[str, str], tuple[str, ...]] = {
+    ("mlp", "mnist"): ("net-attribution",),
+    ("knn", "ocr-letters"): ("norb-copied",),
+    ("knn", "norb-small"): ("norb-copied",),
+}
+
+
+def _baseline(method: str, row: str, column: str, published: float) -> Claim:
+    widths = (500, 1000) if column == "mnist" else (500, 500)
+    return Claim(
+        table="recognition", row=row, column=column, published=published, metric="classification_error",
+        source="deck", data=column, split_rule="file" if column == "ocr-letters" else None,
+        settings={"hidden": widths} if method == "mlp" else {}, epochs=None, baseline=method,
+        budgets={
+            "smoke": {"evaluation": {"labels": 300}, **({"hidden": (20,)} if method == "mlp" else {})},
+            "cpu": {},
+            "paper": {},
+        },
+        notes=_OF_COLUMN[column] + _OF_CELL.get((method, column), ()), at_hand_only=column == "norb-small",
+    )  # fmt: skip
+
+
+CLAIMS: tuple[Claim, ...] = tuple(
+    _baseline(method, row, column, published)
+    for method, (row, by_column) in _BASELINES.items()
+    for column, published in by_column.items()
+)
 
 #: Rounds of mean field, and the largest move of a mean at which it ends: in training, and where rows are judged.
 _LEARNING, _JUDGING = (10, 1e-3), (50, 1e-5)

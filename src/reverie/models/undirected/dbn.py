@@ -77,7 +77,55 @@ PRESETS = {
 
 TINY = {"hidden": (16, 12), "batch": 50, "epochs": 30, "rate": 0.1, "pretrain": {"epochs": 20, "rate": 0.1}}
 
-CLAIMS: tuple[Claim, ...] = ()
+#: A look at a row: short chains, few rows.
+_SMALL = {"hidden": (30, 30), "epochs": 0.2, "valid_every": 100.0, "pretrain": {"epochs": 0.1}}
+_FEW = {"estimator": "importance", "samples": 5, "temperatures": 50, "most": 50, "rows": 200}
+_CPU = {"pretrain": {"epochs": 20, "grow": 10}, "epochs": 40, "rate": 0.02}
+_PAPER = {"pretrain": {"epochs": 250, "grow": 10}, "chain": "cd", "grow": 10.0, "centred": False,
+          "momentum": {"end": 0.9}}  # fmt: skip
+
+
+def _error(column: str, published: float, hidden: tuple[int, ...], **more: Any) -> Claim:
+    return Claim(
+        table="recognition", row="DBN", column=column, published=published, metric="classification_error",
+        source="deck", data=column, settings={"hidden": hidden, "select": "last"}, epochs=None,
+        evaluation={"epochs": 30},
+        budgets={
+            "smoke": {**_SMALL, "evaluation": {"epochs": 5, "labels": 300}},
+            # The features are those of the layers below; the top machine need not be well learnt.
+            "cpu": {**_CPU, "epochs": 20},
+            "paper": {**_PAPER, "epochs": 250},
+        },
+        **more,
+    )  # fmt: skip
+
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim(
+        table="boltzmann-likelihood",
+        row="DBN 500-2000",
+        column="mnist",
+        published=-84.55,
+        source="quoted",
+        kind="estimate",
+        data="mnist",
+        settings={**_PAPER, "hidden": (500, 2000), "select": "last"},
+        epochs=None,
+        binarisation="sampled-fixed",
+        evaluation={"estimator": "importance"},
+        budgets={
+            "smoke": {**_SMALL, "evaluation": _FEW},
+            "cpu": {**_CPU, "chain": "pcd", "grow": 0.0, "centred": True, "momentum": {"end": 0.5},
+                    "binarisation": None},
+            "paper": {"epochs": 250},
+        },
+        notes=("parzen",),
+    ),
+    _error("mnist", 0.0120, (500, 500, 2000), notes=("dbn-attribution",)),
+    _error("ocr-letters", 0.0968, (500, 500), split_rule="file", notes=("ocr-size",)),
+    _error("norb-small", 0.090, (4000, 4000), not_run="our dbn takes binary rows alone",
+           notes=("norb-size", "norb-best")),
+)  # fmt: skip
 
 
 class DBN(Energy):
