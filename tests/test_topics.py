@@ -139,3 +139,15 @@ def test_the_report_tells_topics_perplexities_and_retrieval(run: reverie.Run) ->
     for said in ("Topics", "unigram", "Retrieval", "tf-idf", "Documents that chains of the model drew"):
         assert said in page, said
     assert "Reconstructions" not in page
+
+
+@pytest.mark.parametrize("how", [{"tempered": 3}, {"start": "data"}])
+def test_chains_of_ragged_documents_refuse_what_needs_one_length(run: reverie.Run, how: dict[str, object]) -> None:
+    with pytest.raises(ReverieError, match="different lengths"):
+        run.sample(2, **how)
+    assert (run.sample(4, sweeps=5).sum(axis=1) >= 10).all()
+
+
+def test_completion_is_refused_with_what_can_be_done(run: reverie.Run) -> None:
+    with pytest.raises(ReverieError, match="encode"):
+        run.impute(run.data.rows("test", 0, 1))

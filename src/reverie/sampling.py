@@ -11,7 +11,7 @@ import numpy as np
 from reverie.errors import ReverieError
 from reverie.evaluate.chains import SWEEPS, Chain, Drawn, draw
 from reverie.evaluate.log_z import Kept
-from reverie.prob.contracts import Energy
+from reverie.prob.contracts import Energy, OfLengths
 from reverie.train import checkpoint
 from reverie.trained import Trained
 
@@ -34,6 +34,12 @@ def chain_of(run: Trained, asked: Mapping[str, Any]) -> Chain | None:
         for name in given:
             raise ReverieError(f"{name}: a {run.record['model']} draws rows without such a chain; leave it out")
         return None
+    if isinstance(model, OfLengths):
+        for name in {"tempered", "start", "picture"} & set(given):
+            raise ReverieError(
+                f"{name}: chains of a {run.record['model']} have documents of different lengths, which neither swap "
+                "nor make a picture, and begin at the base law; leave it out"
+            )
     if given.get("tempered", 2) < 2:
         raise ReverieError(f"tempered: {given['tempered']} replicas have no neighbours to swap with; give 2 or more")
     return Chain(given.get("sweeps", SWEEPS), given.get("start", "base"), given.get("tempered", 1))
