@@ -17,6 +17,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.random import threefry_2x32
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 #: Words drawn at once.
@@ -82,7 +83,7 @@ class Binary(Units):
         return jax.nn.sigmoid(field)
 
     def sample(self, key: PRNGKeyArray, field: Float[Array, " n"]) -> Float[Array, " n"]:
-        return (jax.random.uniform(key, field.shape, field.dtype) < jax.nn.sigmoid(field)).astype(field.dtype)
+        return (uniform(key, field) < jax.nn.sigmoid(field)).astype(field.dtype)
 
     def fitted_field(self, mean: np.ndarray, rows: int) -> Float[np.ndarray, " n"]:
         # As if one row more of each value had been seen.
@@ -215,3 +216,17 @@ class Multinomial(Units):
 def log_coefficient(x: Float[Array, " n"]) -> Float[Array, ""]:
     r"""Return :math:`\log N!/\prod_k n_k!`: how many sequences of words have these counts."""
     return jax.lax.lgamma(x.sum() + 1.0) - jax.lax.lgamma(x + 1.0).sum()
+
+
+def uniform(key: PRNGKeyArray, like: Float[Array, " n"]) -> Float[Array, " n"]:
+    """Return numbers of [0, 1) in the shape and type of `like`.
+
+    JAX's own spend one hash of two words on each number, these one on each two: most of what a sweep costs besides its
+    matrix products.
+    """
+    words = jax.random.key_data(key)
+    if like.dtype != jnp.float32 or words.shape != (2,):
+        return jax.random.uniform(key, like.shape, like.dtype)
+    bits = threefry_2x32((words[0], words[1]), jnp.arange(like.size, dtype=jnp.uint32))
+    # 24 bits are what a float32 below 1 holds exactly.
+    return ((bits >> 8).astype(jnp.float32) * 2.0**-24).reshape(like.shape)

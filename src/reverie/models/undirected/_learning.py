@@ -51,6 +51,8 @@ Posterior = Callable[[Any, Float[Array, "B D"], PRNGKeyArray], tuple[Layers, Sta
 M = TypeVar("M", bound=Boltzmann)
 #: How fast the hidden offsets follow the data's averages.
 FOLLOW = 0.01
+#: Rows of a step that are reconstructed for what is shown of it.
+SHOWN = 16
 #: Variances of real-valued columns do not fall below this, in units of the training rows' own.
 LEAST = 1e-4
 
@@ -140,7 +142,8 @@ def average_gradient(
     biases = []
     for layer, gap in enumerate(gaps):
         above = weights[layer] @ at[layer + 1] if layer < model.depth else 0.0
-        below = weights[layer - 1].T @ at[layer - 1] if layer else 0.0
+        # The vector in front: else the compiler lays out the transpose of all weights' gradient, every step.
+        below = at[layer - 1] @ weights[layer - 1] if layer else 0.0
         biases.append(measured(layer, gap) - above - below)
 
     def own(layers: Layers) -> Any:
@@ -194,17 +197,21 @@ def gradients(posterior: Posterior, how: Learning, epoch_steps: float) -> Gradie
 
 
 def _logged(model: Boltzmann, key: PRNGKeyArray, rows: Array, data: Layers, chains: Layers) -> dict[str, Array]:
-    """Return what is shown of a step: none of it is the likelihood, and only validation chooses by one."""
-    back = jax.vmap(lambda h: model.visible.mean(model.field(0, {1: h})))(data[1])
+    """Return what is shown of a step: none of it is the likelihood, and only validation chooses by one.
+
+    The fields of the energies are the step's own, which the compiler sees; what needs products or draws of its own is
+    an average over the first few rows, of which an epoch's steps see many.
+    """
+    back = jax.vmap(lambda h: model.visible.mean(model.field(0, {1: h})))(data[1][:SHOWN])
     energy = jax.vmap(model.energy)
     shown = {
-        "reconstruction_error": ((rows - back) ** 2).sum(axis=1).mean(),
+        "reconstruction_error": ((rows[:SHOWN] - back) ** 2).sum(axis=1).mean(),
         "active": data[1].mean(),
         # Its gradient at fixed states is the step's; large and growing, the chains have lost the model.
         "loss": energy(data).mean() - energy(chains).mean(),
     }
     if model.depth == 1 and isinstance(model.visible, Binary):
-        shown["pseudo_likelihood"] = pseudo_likelihood(model, key, rows).mean()
+        shown["pseudo_likelihood"] = pseudo_likelihood(model, key, rows[:SHOWN]).mean()
     return shown
 
 
