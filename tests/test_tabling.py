@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from reverie import tabling
-from reverie.errors import ReverieError
-from reverie.evaluate import tables
+from reverie import cli, tabling
+from reverie.errors import Interrupted, ReverieError
+from reverie.estimate import Estimate
+from reverie.evaluate import classification, tables
+from reverie.evaluate.claims import NOTES, Claim
+from reverie.report import tables as shown
 from reverie.run import load, train
+from reverie.training import differences, resolve
 
 TINY = {"latent": (2,), "hidden": ((8,),), "batch": 50, "select": "last", "valid_samples": 5}
 
@@ -45,8 +53,6 @@ def test_a_row_is_made_once_per_budget_and_says_what_made_it(one_row: tables.Cla
 
 def test_a_row_that_was_stopped_goes_on(one_row: tables.Claim) -> None:
     folder = Path("runs/tables") / one_row.table / f"{tables.slug(one_row)}-smoke"
-    from reverie.errors import Interrupted
-
     with pytest.raises(Interrupted):
         train("iwae", "digits", run=folder, epochs=2, minutes=0.0, **TINY)
     tabling.run_table(budget="smoke")
@@ -75,4 +81,205 @@ def test_the_lecture_s_rows_are_all_claimed() -> None:
     assert rows["iwae", "VAE, 1 layer, k=1", "mnist"] == -86.76
     assert rows["iwae", "IWAE, 2 layers, k=50", "mnist"] == -82.90
     assert rows["density", "MEM-IWAE-50", "ocr-letters"] == -26.90
-    assert len(rows) == 24
+    assert rows["recognition", "DBM", "ocr-letters"] == 0.0840
+    assert rows["recognition", "SVM", "norb-small"] == 0.116
+    assert rows["boltzmann-likelihood", "DBM 500-1000", "mnist"] == -84.62
+    assert len(rows) == 24 + 7 + 19
+
+
+SMALL = {"hidden": 12, "batch": 50, "select": "last", "valid_every": 100.0}
+LIKELY = Claim(
+    table="likelihood", row="RBM", column="digits", published=-20.0, source="quoted", kind="lower_bound", data="digits",
+    settings={**SMALL, "hidden": 500}, epochs=100, binarisation="sampled-fixed",
+    budgets={"smoke": {**SMALL, "epochs": 1, "binarisation": None}}, notes=("threshold",),
+)  # fmt: skip
+TOLD = Claim(
+    table="errors", row="RBM", column="digits", published=0.02, source="deck", metric="classification_error",
+    data="digits", settings={}, epochs=100, run_of=("likelihood", "RBM"),
+    budgets={"smoke": {"evaluation": {"epochs": 2}}}, notes=("batches", "threshold"),
+)  # fmt: skip
+NEAREST = Claim(
+    table="errors", row="k-NN", column="digits", published=0.03, source="deck", metric="classification_error",
+    data="digits", settings={}, epochs=None, baseline="knn",
+    budgets={"smoke": {"evaluation": {"labels": 40}}, "cpu": {}},
+)  # fmt: skip
+AFAR = replace(NEAREST, column="norb-small", data="norb-small", at_hand_only=True)
+
+
+@pytest.fixture
+def two_tables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A table of likelihoods and one of errors that share a run, a baseline and data that nobody has."""
+    claims = [("rbm", LIKELY), ("rbm", TOLD), ("classifier", NEAREST), ("classifier", AFAR)]
+    monkeypatch.setattr(tabling, "all_claims", lambda name=None: [c for c in claims if name in (None, c[1].table)])
+    monkeypatch.setenv("REVERIE_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("REVERIE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("REVERIE_DATA", str(tmp_path / "data"))
+    (tmp_path / "results").mkdir()
+
+
+def test_two_rows_judge_one_run_and_the_second_goes_on_where_it_was_stopped(two_tables: None) -> None:
+    folder = Path("runs/tables/likelihood/rbm-digits-smoke")
+    with pytest.raises(Interrupted):
+        train("rbm", "digits", run=folder, epochs=1, minutes=0.0, **SMALL)
+    error, *_ = tabling.run_table("errors", budget="smoke", rows="RBM")
+    assert len(load(folder).record["segments"]) == 2 and not Path("runs/tables/errors").exists()
+    net = load(folder / "classifier")
+    assert net.record["plan"]["epochs"] == 2 and net.record["init_from"]["run"] == folder.name
+    ours = Estimate.from_json(error["ours"])
+    wrong = round(ours.value * ours.n)
+    assert (ours.low, ours.high) == classification.wilson(wrong, 300) and ours.kind == "exact"
+    assert error["better"] == "smaller" and error["protocol"] == (
+        "digits, split default, 1,297 / 200 / 300 rows, stack learnt from threshold rows, classifier from means"
+    )
+    result = tables.read_result(TOLD, tabling.results_folder())
+    assert result is not None and result["settings"]["hidden"] == 12
+    assert result["settings"]["classifier"]["epochs"] == 2 and result["seconds"] >= 0 and result["seeds"] == [0]
+    # The other table takes the run as it is, and drawing rows once, which is the paper's alone, is not asked for.
+    (row,) = tabling.run_table("likelihood", budget="smoke")
+    assert len(load(folder).record["segments"]) == 2
+    assert row["ours"]["kind"] == "exact" and row["protocol"] == "digits, split default, threshold, enumerated"
+    assert row["better"] == "larger" and row["paper_epochs"] == 100
+
+
+def test_a_baseline_is_fitted_without_a_run_and_again_on_a_larger_budget(two_tables: None) -> None:
+    def made(budget: str) -> dict[str, Any]:
+        return next(r for r in tabling.run_table("errors", budget=budget, rows="k*", column="digits") if r["ours"])
+
+    few = made("smoke")
+    assert not Path("runs").exists() and few["epochs"] is None
+    assert few["protocol"].startswith("digits, split default, 40 of 1,297 / 200 / 300 rows, means, k nearest")
+    low, value, high = (few["ours"][name] for name in ("low", "value", "high"))
+    assert (low, high) == classification.wilson(round(300 * value), 300) and low < value < high
+    path = tables.result_path(NEAREST, tabling.results_folder())
+    before = path.read_bytes()
+    assert made("smoke") == few and path.read_bytes() == before
+    all_rows = made("cpu")
+    assert all_rows["budget"] == "cpu" and all_rows["ours"]["value"] < value
+    before = path.read_bytes()
+    made("smoke")
+    assert path.read_bytes() == before, "a smaller budget takes nothing away"
+
+
+def test_rows_that_cannot_be_run_say_why_and_stop_nothing(two_tables: None, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = tabling.run_table("errors", budget="smoke", column="norb-small")
+    assert [r["missing"] for r in rows] == ["not run", "not run", "not run: the data are not at hand"]
+    never = replace(LIKELY, not_run="no machine takes these rows")
+    assert tables.missing(never) == "not run: no machine takes these rows" and not tables.runnable(never)
+
+
+def test_a_row_of_a_run_that_there_is_not_is_named(two_tables: None) -> None:
+    with pytest.raises(ReverieError, match="judges Nobody of likelihood"):
+        tabling._owner(replace(TOLD, run_of=("likelihood", "Nobody")))
+    with pytest.raises(ReverieError, match="epochs are not known; give --budget cpu"):
+        lost = replace(LIKELY, epochs=None)
+        tabling._trained("rbm", lost, lost, Path("runs/none"), 0, "paper", None)
+
+
+#: What runs that were begun by hand were made with; the rows must take them for their own.
+BEGUN = {
+    ("boltzmann-likelihood", "RBM 500, CD-25", "mnist"): ("rbm", 200, {
+        "hidden": 500, "rate": 0.05, "sweeps": 1, "chains": 200, "valid_every": 50, "select": "last"}),
+    ("boltzmann-likelihood", "DBM 500-1000", "mnist"): ("dbm", 100, {
+        "hidden": (500, 1000), "rate": 0.003, "momentum.end": 0.9, "sweeps": 1, "mean_field": 8, "valid_every": 25,
+        "select": "last", "pretrain.epochs": 20, "pretrain.grow": 10}),
+    ("recognition", "DBM", "ocr-letters"): ("dbm", 60, {
+        "hidden": (500, 500), "rate": 0.003, "momentum.end": 0.9, "mean_field": 8, "pretrain.epochs": 20,
+        "pretrain.grow": 10, "select": "last"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("place", BEGUN)
+def test_runs_begun_by_hand_are_the_rows(place: tuple[str, str, str]) -> None:
+    from reverie.settings import to_json
+
+    model, epochs, given = BEGUN[place]
+    owner, claim = next((m, c) for m, c in tabling.all_claims() if (c.table, c.row, c.column) == place)
+    asked = tables.with_budget(claim, "cpu")
+    plan = resolve(model, given, epochs=epochs, seed=0, rows=1)
+    record = {"settings": to_json(plan.settings), "model": model, "plan": {"epochs": plan.epochs}, "seed": 0}
+    assert owner == model and asked.binarisation is None
+    assert differences(record, resolve(owner, asked.settings, epochs=asked.epochs, seed=0, rows=1)) == []
+
+
+def test_every_row_that_can_run_has_a_budget_of_seconds_and_its_own_run() -> None:
+    claims = [c for _, c in tabling.all_claims() if c.table in ("recognition", "boltzmann-likelihood")]
+    for claim in claims:
+        asked = tabling._asked(claim, "smoke")
+        assert claim.baseline or (asked.epochs or 9) <= 1, claim.row
+        for budget in ("cpu", "paper"):
+            assert claim.baseline or tabling._asked(claim, budget).epochs, claim.row
+    folders = [tables.result_path(c) for c in claims]
+    assert len(set(folders)) == len(folders)
+    (told,) = [c for c in claims if (c.row, c.column, c.table) == ("DBM", "mnist", "recognition")]
+    assert tabling._owner(told)[1].row == "DBM 500-1000" and tabling._asked(told, "cpu").epochs == 100
+
+
+def test_likelihood_rows_name_their_binarisation_and_second_hand_figures_are_marked() -> None:
+    rows = tabling.collect("boltzmann-likelihood")
+    words = ("dynamic", "threshold", "sampled-fixed", "binarisation not stated")
+    assert all(any(word in row["protocol"] for word in words) for row in rows)
+    quoted = {row["row"] for row in rows if row["source"] == "quoted"}
+    assert quoted == {"RBM 500, CD-25", "DBM 500-1000", "DBN 500-2000"}
+    assert {row["kind"] for row in rows} == {"estimate", "lower_bound", "exact"}
+    assert all(("(quoted)" in line[2]) == (line[0] in quoted) for line in shown.cells(rows))
+
+
+def test_every_footnote_is_used_and_printed_with_its_number(capsys: pytest.CaptureFixture[str]) -> None:
+    used = {name for _, claim in tabling.all_claims() for name in claim.notes}
+    assert used == set(NOTES)
+    assert cli.main(["table", "recognition"]) == 0
+    printed = capsys.readouterr().out
+    assert "[1] The deck says 42,152 letters" in printed and "22.14 [1]" in printed
+    assert cli.main(["table", "recognition", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["notes"]["ocr-size"] == NOTES["ocr-size"] and "grown" not in answer["notes"]
+
+
+def _of(ours: Estimate | None, **more: Any) -> dict[str, Any]:
+    base = {"table": "t", "row": "r", "column": "c", "published": -84.62, "metric": "log_likelihood", "source": "deck"}
+    return {**base, "ours": None if ours is None else ours.to_json(), **more}
+
+
+def test_what_a_row_is_can_be_read_off_its_cells() -> None:
+    error: dict[str, Any] = {"metric": "classification_error", "published": 0.0095}
+    share = Estimate(0.0132, 0.0011, 0.0, 10_000, "exact", "classify", unit="fraction", low=0.0111, high=0.0156)
+    rows = [
+        _of(None, missing="not run"),
+        _of(None, missing="not run: the data are not at hand", **error),
+        _of(Estimate(-86.37, 0.2, 0.0, 100, "lower_bound", "ais"), kind="lower_bound", source="quoted"),
+        _of(Estimate(-86.0, 0.2, 0.1, 100, "bracket", "ais", low=-86.5, high=-85.5), kind="estimate"),
+        _of(share, **error, notes={"batches": "Sixty."}),
+    ]
+    assert [line[2:5] for line in shown.cells(rows)] == [
+        ["−84.62", "not run", "–"],
+        ["0.95", "not run: the data are not at hand", "–"],
+        ["≥ −84.62 (quoted)", "≥ −86.37 ± 0.20", "−1.75"],
+        ["≈ −84.62", "∈ [−86.50, −85.50] ± 0.20", "[−1.88, −0.88]"],
+        ["0.95 [1]", "= 1.32 [1.11, 1.56]", "+0.37"],
+    ]
+    below = shown.plain(rows).splitlines()[-3:]
+    assert below[0].startswith("Errors in per cent, less is better") and below[1].startswith("Quoted")
+    assert below[2] == "[1] Sixty."
+    for text in (shown.markdown(rows), str(shown.html(rows))):
+        assert "[1] Sixty." in text and "at second hand" in text
+
+
+def _script(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / "docs" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_readme_and_the_pages_of_models_carry_the_footnotes() -> None:
+    from reverie import models
+
+    share = Estimate(0.0132, 0.0011, 0.0, 10_000, "exact", "classify", unit="fraction", low=0.0111, high=0.0156)
+    made = {"model": "m", "epochs": None, "paper_epochs": None, "budget": "cpu", "commit": None}
+    row = _of(share, metric="classification_error", published=0.0095, notes={"batches": "Sixty."}, **made)
+    lines = list(_script("readme").results([row, _of(None, notes={"other": "Not run."}, **made)]))
+    assert "0.95 [1], = 1.32 [1.11, 1.56] (budget cpu, no commit)" in lines[1] and lines[-1] == "[1] Sixty."
+    page = "\n".join(_script("model_pages").page("dbm", models.load_module("dbm")))
+    assert "| recognition | DBM | ocr-letters | 8.40 %" in page and NOTES["ocr-size"] in page
+    assert "−84.62 bound" in page and np.char.count(page, "another source that quotes it") == 1

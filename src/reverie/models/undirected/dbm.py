@@ -109,7 +109,7 @@ def _error(column: str, published: float, epochs: float | None, budgets: dict[st
 _GLANCE = {"epochs": 5, "labels": 300}
 _OCR = {**_CPU, "hidden": (500, 500), "epochs": 60}
 #: Real-valued rows: a small rate, as the variances are learnt too.
-_NORB = {"hidden": (500, 500), "epochs": 20, "rate": 0.001, "evaluation": {"epochs": 20}}
+_NORB = {**_CPU, "hidden": (500, 500), "epochs": 20, "rate": 0.001, "schedule": "linear", "evaluation": {"epochs": 20}}
 
 CLAIMS: tuple[Claim, ...] = (
     _bound("DBM 500-1000", -84.62, (500, 1000), source="quoted", binarisation="dynamic",
@@ -124,7 +124,7 @@ CLAIMS: tuple[Claim, ...] = (
            split_rule="file", notes=("ocr-size",)),
     _error("norb-small", 0.072, None,
            {"smoke": {**_SMALL, "evaluation": _GLANCE}, "cpu": _NORB, "paper": {"epochs": 100}},
-           settings={**_CPU, "hidden": (4000, 4000, 4000)}, at_hand_only=True, notes=("norb-size", "norb-best")),
+           settings={**_PAPER, "hidden": (4000, 4000, 4000)}, at_hand_only=True, notes=("norb-size", "norb-best")),
 )  # fmt: skip
 
 
