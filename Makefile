@@ -50,6 +50,7 @@ docs: $(DOCS)  ## the pages, in docs/_build/html
 
 bench: $(STAMP)  ## speed beside the matrix products alone, a bare loop and peers
 	@$(PY) benchmarks/steps.py --out results/bench/steps.json
+	@$(PY) benchmarks/boltzmann.py --out results/bench/boltzmann.json
 
 readme: $(STAMP)  ## put the tables of results/ into README.md
 	@$(PY) docs/readme.py
