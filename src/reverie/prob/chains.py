@@ -53,11 +53,13 @@ def swap_neighbours(
     """
     replicas = betas.shape[0]
     chains = jax.tree.leaves(states)[0].shape[1]
-    log_f = lambda state, beta: jax.vmap(lambda s: model.log_marginal(s, beta))(state)  # noqa: E731
-    own = jax.vmap(log_f)(states, betas)
-    up = jax.vmap(log_f)(jax.tree.map(lambda s: s[:-1], states), betas[1:])
-    down = jax.vmap(log_f)(jax.tree.map(lambda s: s[1:], states), betas[:-1])
-    log_ratio = up + down - own[:-1] - own[1:]
+
+    def rise(state: PyTree, start: Array, stop: Array) -> Array:
+        return jax.vmap(lambda s: model.log_ratio(s, start, stop))(state)
+
+    # What both members of a pair gain from its lower to its upper law: the fields of either serve both temperatures.
+    below, above = jax.tree.map(lambda s: s[:-1], states), jax.tree.map(lambda s: s[1:], states)
+    log_ratio = jax.vmap(rise)(below, betas[:-1], betas[1:]) - jax.vmap(rise)(above, betas[:-1], betas[1:])
     tried = (jnp.arange(replicas - 1) % 2 == parity)[:, None]
     taken = tried & (jnp.log(jax.random.uniform(key, (replicas - 1, chains))) < log_ratio)
     # Pairs that are tried share no replica, so each replica takes from at most one neighbour.

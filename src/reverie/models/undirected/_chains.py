@@ -159,10 +159,10 @@ def negative_phase(
         means = jax.vmap(lambda v: model.means(model.odd, {0: v}))(rows)
         return {0: rows, **means}, kept._replace(states=(rows,)) if how.langevin.persistent else kept
     if how.chain == "pt":
-        states, accepted = _swapped(model, first, kept.states, how.tempering.rising(), count)
+        states, accepted = _swapped(model, first, kept, how.tempering.rising(), count, step)
         layers, last = negative(model, second, jax.tree.map(lambda s: s[-1], states), 1)
         states = jax.tree.map(lambda s, new: s.at[-1].set(new), states, last)
-        return layers, Kept(states, kept.accepted + _FOLLOW * (accepted - kept.accepted), kept.fast)
+        return layers, Kept(states, accepted, kept.fast)
     if how.chain == "tempered":
         states, accepted = jax.lax.cond(
             step % how.tempering.every == how.tempering.every - 1,
@@ -196,14 +196,17 @@ def negative(model: Boltzmann, key: PRNGKeyArray, states: State, count: int | In
 
 
 def _swapped(
-    model: Boltzmann, key: PRNGKeyArray, states: State, betas: Float[Array, " R"], count: int | Int[Array, ""]
+    model: Boltzmann, key: PRNGKeyArray, kept: Kept, betas: Float[Array, " R"], count: int | Int[Array, ""], step: Array
 ) -> tuple[State, Float[Array, " R1"]]:
-    move, even, odd = jax.random.split(key, 3)
+    """Return the replicas after `count` sweeps each and a swap of every second pair, and their running acceptance."""
+    move, swap = jax.random.split(key)
     keys = jax.random.split(move, betas.shape[0])
-    moved = jax.vmap(lambda k, s, beta: sweeps(model, k, s, 0, count, beta))(keys, states, betas)
-    moved, first = swap_neighbours(model, even, moved, betas, 0)
-    moved, second = swap_neighbours(model, odd, moved, betas, 1)
-    return moved, first + second
+    moved = jax.vmap(lambda k, s, beta: sweeps(model, k, s, 0, count, beta))(keys, kept.states, betas)
+    # Even and odd pairs take turns, which carries states through the temperatures faster than chance.
+    parity = step % 2
+    moved, taken = swap_neighbours(model, swap, moved, betas, parity)
+    tried = jnp.arange(taken.shape[0]) % 2 == parity
+    return moved, kept.accepted + _FOLLOW * jnp.where(tried, taken.astype(kept.accepted.dtype) - kept.accepted, 0.0)
 
 
 def _tempered(
