@@ -64,7 +64,8 @@ def main() -> None:
                       "standard_error_over_seeds": spread, "reached": mean >= target - 0.15,
                       "records": [estimate.to_json() for estimate in found], "made": by}  # fmt: skip
         print(name, f"{mean:.3f} +- {spread:.3f} (target {target})", file=sys.stderr)
-        report = {"rows": [made[n] for n in MODELS if n in made], **by}
+        whole = {**by, "command": "python benchmarks/digits.py"}
+        report = {"rows": [made[n] for n in MODELS if n in made], **whole}
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(report, indent=1) + "\n")
 

@@ -29,7 +29,7 @@ CONDITIONAL = [name for name in NAMES if "class-conditional" in models.capabilit
 
 
 def taught(name: str, **more: Any) -> reverie.Run:
-    """Train a model with its `TINY` on what its `BATTERY` names: arguments of `train`, ``data`` "digits" if not said."""
+    """Train a model with its `TINY` on what its `BATTERY` names: arguments of `train`, ``data`` digits if not said."""
     module = models.load_module(name)
     return reverie.train(name, **{"data": "digits", **getattr(module, "BATTERY", {}), **module.TINY, **more})
 

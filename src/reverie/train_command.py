@@ -126,7 +126,10 @@ def _one(run: Any) -> Answer:
 
 def still_rising(journal: Sequence[Mapping[str, Any]]) -> str | None:
     """Return a hint to train longer where the last validation was the best by more than noise, None elsewhere."""
-    valid = [line for line in journal if isinstance(line.get("valid"), Mapping) and line["valid"].get("value")]
+    # Epochs and what is learnt are a stage's own.
+    stage = journal[-1].get("stage", 0) if journal else 0
+    mine = [line for line in journal if line.get("stage", 0) == stage]
+    valid = [line for line in mine if isinstance(line.get("valid"), Mapping) and line["valid"].get("value")]
     if len(valid) < 2:
         return None
     last, before = valid[-1], valid[-1 - max(1, len(valid) // 5)]

@@ -55,7 +55,7 @@ def model_class(name: str) -> type:
 def capabilities(name: str) -> list[str]:
     """Return what the model can do: ``likelihood``, ``sample``, ``encode``, ``impute``, ``memory``,
     ``classify`` (from its stack of features), ``class-conditional``."""
-    from reverie.prob.contracts import Encodes, Energy, Explicit, Latent, Reconstructs, Remembers, Stacks
+    from reverie.prob.contracts import Encodes, Energy, Explicit, Latent, OfWords, Reconstructs, Remembers, Stacks
 
     built = model_class(name)
     contracts: dict[str, Any] = {
@@ -65,6 +65,8 @@ def capabilities(name: str) -> list[str]:
         "impute": Reconstructs,
         "memory": Remembers,
         "classify": Stacks,
+        "topics": OfWords,
+        "retrieve": OfWords,
     }
     able = [verb for verb, contract in contracts.items() if issubclass(built, contract)]
     return able + ["class-conditional"] * ("conditional" in settings.describe(load_module(name).recipe))
