@@ -328,9 +328,11 @@ def test_rows_that_are_no_counts_are_refused_in_one_line(tmp_path: Path) -> None
 def synthetic(seed: int = 0) -> tuple[ReplicatedSoftmax, np.ndarray]:
     """A known machine of 20 words and 5 units, and 2,000 documents of 5 to 30 words drawn from it exactly."""
     rng = np.random.default_rng(seed)
-    w, b, c = 1.2 * rng.standard_normal((20, 5)), 0.3 * rng.standard_normal(20), 0.05 * rng.standard_normal(5)
+    # Each unit has four words of its own: units of many words in common leave long documents one state alone.
+    w = 2.0 * np.repeat(np.eye(5), 4, axis=0) + 0.1 * rng.standard_normal((20, 5))
+    b = 0.3 * rng.standard_normal(20)
     # Each unit a toss at its own: the log-odds that its words bring are taken off.
-    c -= np.log(np.exp(b[:, None] + w).sum(axis=0) / np.exp(b).sum())
+    c = -np.log(np.exp(b[:, None] + w).sum(axis=0) / np.exp(b).sum())
     model = ReplicatedSoftmax(*(jnp.asarray(a) for a in (w, b, c)), jnp.full(20, -np.log(20.0)), jnp.ones(2))
     states = hidden_states(5)
     log_f = np.asarray(jax.vmap(lambda h: model.log_marginal((h, jnp.asarray(1.0))))(jnp.asarray(states)))

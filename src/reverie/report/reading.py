@@ -167,6 +167,6 @@ def _rank(number: Number) -> tuple[Any, ...]:
         _SPLITS.index(number.split) if number.split in _SPLITS else len(_SPLITS),
         _KINDS.index(record.kind) if record.kind in _KINDS else len(_KINDS),
         not record.estimator.startswith("ais"),
-        -int(samples) if samples.isdigit() else 0,
-        number.metric,
+        -int(samples) if samples.isdigit() and number.metric == "log_likelihood" else 0,
+        # What follows keeps the order of the file: a model's own metric, then what stands beside it.
     )
