@@ -84,7 +84,7 @@ def _baseline(method: str, row: str, column: str, published: float) -> Claim:
     widths = (500, 1000) if column == "mnist" else (500, 500)
     return Claim(
         table="recognition", row=row, column=column, published=published, metric="classification_error",
-        source="deck", data=column, split_rule="file" if column == "ocr-letters" else None,
+        source="deck", data=column, split_rule="shuffled" if column == "ocr-letters" else None,
         settings={"hidden": widths} if method == "mlp" else {}, epochs=None, baseline=method,
         budgets={
             "smoke": {"evaluation": {"labels": 300}, **({"hidden": (20,)} if method == "mlp" else {})},

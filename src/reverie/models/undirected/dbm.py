@@ -121,7 +121,7 @@ CLAIMS: tuple[Claim, ...] = (
     _error("ocr-letters", 0.0840, None,
            {"smoke": {**_SMALL, "evaluation": _GLANCE}, "cpu": {**_OCR, "evaluation": {"epochs": 30}},
             "paper": {**_OCR, "hidden": (2000, 2000), "epochs": 300}},
-           split_rule="file", notes=("ocr-size",)),
+           split_rule="shuffled", notes=("ocr-size",)),
     _error("norb-small", 0.072, None,
            {"smoke": {**_SMALL, "evaluation": _GLANCE}, "cpu": _NORB, "paper": {"epochs": 100}},
            settings={**_PAPER, "hidden": (4000, 4000, 4000)}, at_hand_only=True, notes=("norb-size", "norb-best")),
