@@ -14,8 +14,8 @@ PER_CENT = ("classification_error",)
 #: and what makes two numbers of a table another thing than they look.  No figure stands here that nobody has read.
 NOTES: Mapping[str, str] = {
     "ocr-size": "The deck says 42,152 letters; there are 52,152, of which 42,152 are those to train and choose on. "
-    "Ours are shuffled, where nearest neighbours and logistic regression agree with the deck's; in the file's order, whose "
-    "test letters are of other writers, both are three points worse.",
+    "Ours are shuffled, where nearest neighbours and logistic regression agree with the deck's; in the file's order, "
+    "whose test letters are of other writers, both are three points worse.",
     "norb-size": "The deck says 24,000 pairs to train on; there are 24,300.",
     "norb-copied": "18.92 % stands for OCR letters and for NORB, digit for digit; one of them looks copied.",
     "norb-best": "The deck's 9.0 % is not that paper's best: its abstract says 6.5 %, and 5.2 % with unlabelled pairs. "
