@@ -54,6 +54,8 @@ def test_a_word_is_raised_by_the_units_that_share_it_beyond_any_mixture() -> Non
     assert found["mixture"] == pytest.approx(np.mean(found["alone"]))
     assert found["probability"] > 1.5 * found["mixture"]
     assert topics.raised(experts(), "tea", size=1)["units"] == [3]
+    # No other unit favours tea: one more would take away.
+    assert topics.raised(experts(), "tea", size=3)["units"] == [3]
 
 
 @pytest.mark.parametrize(("word", "size", "says"), [("putn", 3, "putin"), ("putin", 9, "1 to 4")])

@@ -141,7 +141,7 @@ def idle(facts: Facts) -> Iterator[Finding]:
             continue
         text = (
             f"{where}of {means.size} hidden units {dead} are never on and {always} always (test rows): they tell rows "
-            "nothing. Try a lower --rate, --sparsity-cost 0.01, or fewer --hidden."
+            "nothing. Try a lower --rate, --sparsity.cost 0.01, or fewer --hidden."
         )
         yield _warning(text) if 10 * (dead + always) >= means.size else _ok(text)
 
@@ -258,9 +258,12 @@ def baseline(facts: Facts) -> Iterator[Finding]:
     if found is None or not base or base.get("value") is None:
         return
     gain = found[1].value - float(base["value"])
-    if gain <= 0:
+    # A gain that another test set could take away is none.
+    noise = 2.0 * (found[1].standard_error or 0.0)
+    if gain <= noise:
+        what = f"{-gain:.2f} nats below" if gain <= 0 else f"only {gain:.2f} nats above"
         yield _problem(
-            f"The test log-likelihood is {-gain:.2f} nats below that of independent columns: the model has learnt "
+            f"The test log-likelihood is {what} that of independent columns: the model has learnt next to "
             "nothing of how columns hang together. Train longer, try another --rate, and look at the data's notes."
         )
     else:

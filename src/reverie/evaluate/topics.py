@@ -94,7 +94,7 @@ def composed(experts: Experts, units: Sequence[int], count: int) -> list[dict[st
 
 
 def raised(experts: Experts, word: str, size: int = 3) -> dict[str, Any]:
-    """Return which `size` units together make a word likeliest, found among the units that raise it most alone.
+    """Return which units together, `size` at most, make a word likeliest, among those that raise it most alone.
 
     Returns:
         ``word``, ``without`` (no unit on), ``units`` and ``probability``, ``alone`` (of those units), ``mixture``
@@ -108,7 +108,10 @@ def raised(experts: Experts, word: str, size: int = 3) -> dict[str, Any]:
         raise ReverieError(f"units: {size} is no number of units to be on; give 1 to {len(experts.weights)}")
     every = np.asarray([experts.log_law([unit])[k] for unit in range(len(experts.weights))])
     order = np.argsort(-every, kind="stable")
-    best = max(combinations(order[: max(AMONG, size)].tolist(), size), key=lambda units: experts.log_law(units)[k])
+    # Fewer where one more would take away.
+    first = order[: max(AMONG, size)].tolist()
+    sets = (units for n in range(1, size + 1) for units in combinations(first, n))
+    best = max(sets, key=lambda units: experts.log_law(units)[k])
     alone = [float(np.exp(every[unit])) for unit in best]
     return {
         "word": word,

@@ -234,7 +234,10 @@ def pseudo_likelihood(model: Boltzmann, key: PRNGKeyArray, rows: Float[Array, "B
 def binary_rows(data: Dataset, model: str) -> None:
     """Refuse data that a machine of binary units cannot take; `model` with its article."""
     if data.likelihood != "bernoulli":
-        raise ReverieError(f"likelihood: {model} needs binary data, not {data.likelihood}; give --likelihood bernoulli")
+        raise ReverieError(
+            f"likelihood: {model} needs binary data, not {data.likelihood}; give --likelihood bernoulli for values of "
+            "0 to 1, or train a gaussian-rbm or a dbm, which take real ones"
+        )
     whole_rows(data, model)
 
 

@@ -206,7 +206,7 @@ def recipe(
     decay: float = 2e-4,
     sparsity: Sparsity = Sparsity(),
     batch: int = 100,
-    rate: float = 2.0,
+    rate: float = 1.0,
     schedule: Schedule = "linear",
     momentum: Momentum = Momentum(),
     clip: float = 0.0,
