@@ -96,7 +96,7 @@ def _cell(row: dict[str, Any], numbers: dict[str, int]) -> str:
     done = f"budget {row['budget']}, {(row['commit'] or 'no commit')[:9]}"
     if row["epochs"] is not None:
         of = "" if row["paper_epochs"] is None else f" of {row['paper_epochs']:g}"
-        done = f"{row['epochs']:g}{of} epochs, {done}"
+        done = f"{row['epochs']:.4g}{of} epochs, {done}"
     marks = "".join(f" [{numbers[name]}]" for name in row["notes"])
     # A bound or an interval is shown as one; a plain number stands out.
     shown = reached(row, ours) if ours.low is not None else (
