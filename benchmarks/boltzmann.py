@@ -138,7 +138,12 @@ def tempered() -> Run:
     @jax.jit
     def run(n: int, states: Any) -> Any:
         key = jax.random.key(2)
-        body = lambda i, s: _chains._swapped(model, jax.random.fold_in(key, i), s, how.rising(), 1)[0]  # noqa: E731
+        accepted = jnp.zeros(REPLICAS - 1)
+
+        def body(i: Any, s: Any) -> Any:
+            kept = _chains.Kept(s, accepted, ())
+            return _chains._swapped(model, jax.random.fold_in(key, i), kept, how.rising(), 1, i)[0]
+
         return jax.lax.fori_loop(0, n, body, states)
 
     return lambda n: jax.block_until_ready(run(n, states))
