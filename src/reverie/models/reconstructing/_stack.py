@@ -22,7 +22,7 @@ from reverie.models.undirected import _pretrain as layerwise
 from reverie.nn.laws import bernoulli_log_prob
 from reverie.nn.units import Binary, Gaussian, Units
 from reverie.train.draws import minibatch
-from reverie.train.optimise import Adam, Momentum
+from reverie.train.optimise import Adam
 from reverie.train.optimise import schedule as falling
 from reverie.train.recipe import Player, Recipe
 
@@ -138,5 +138,5 @@ def stage_of(model: Net, data: Dataset, how: How, stack: Stack, rate: float, bat
     return layerwise.stage(
         data, layerwise.Pretrain(epochs=stack.epochs), machine_gradients(stack, layer), name=f"layer {layer + 1}",
         batch=batch, moves=lambda path: path in mine, carry=None, following=following,
-        momentum=Momentum(0.5, 0.9, 5.0), rate=stack.linear_rate if linear else stack.rate,
+        rate=stack.linear_rate if linear else stack.rate,
     )  # fmt: skip

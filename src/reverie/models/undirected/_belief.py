@@ -26,8 +26,9 @@ from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError
 from reverie.evaluate.energy import validator
 from reverie.models.undirected import _learning as learning
-from reverie.models.undirected._layered import Layers, State
-from reverie.models.undirected._pretrain import Contrast, Next, Pretrain, contrast, stage, sweeps_now
+from reverie.models.undirected._chains import sweeps_at
+from reverie.models.undirected._pretrain import Contrast, Next, Pretrain, contrast, stage
+from reverie.models.undirected.rbm import posterior
 from reverie.nn.units import Binary
 from reverie.train.optimise import Momentum
 from reverie.train.recipe import Brief, Gradients, Recipe
@@ -84,9 +85,7 @@ def put(model: Any, level: int, weights: Array, below: Array, above: Array) -> A
 
 
 def started(model: Any, level: int) -> Any:
-    """Return the net whose layer `level` starts as the transpose of the one below it, where the widths allow."""
-    if level < 2:
-        return model
+    """Return the net whose layer `level`, 2 or more, starts as the one below it transposed, where the widths allow."""
     below = model.weights[level - 2]
     if below.shape[0] != width_of(model, level):
         return model
@@ -114,7 +113,7 @@ def _layer_gradients(how: Pretrain, level: int, epoch_steps: float) -> Gradients
         rows = _risen(model, first, batch["x"])[level - 1]
         weights = model.weights[level - 1]
         at = contrast(second, weights, model.biases[level - 1], model.up_biases[level - 1], rows, visible=Binary(),
-                      hidden=Binary(), count=sweeps_now(how, batch["step"], epoch_steps))  # fmt: skip
+                      hidden=Binary(), count=sweeps_at(how, batch["step"], epoch_steps))  # fmt: skip
         zero = jax.tree.map(jnp.zeros_like, model)
         # Both directions have the same weights and the same gradient until up-down parts them.
         loss = put(zero, level, how.decay * weights - at.weights, -at.below, -at.above)
@@ -127,15 +126,9 @@ def _risen(model: Any, key: PRNGKeyArray, rows: Float[Array, "B D"]) -> list[Arr
     return jax.vmap(model.up)(jax.random.split(key, len(rows)), rows)
 
 
-def _machine_posterior(model: Any, rows: Array, key: PRNGKeyArray) -> tuple[Layers, State]:
-    means = jax.vmap(lambda x: model.means(model.odd, {0: x}))(rows)
-    drawn = jax.vmap(lambda k, x: model.draw_state(k, x))(jax.random.split(key, len(rows)), rows)
-    return {0: rows, **means}, drawn
-
-
 def _top(brief: Brief, model: Any, how: learning.Learning, updown: UpDown) -> Recipe:
     """Return the recipe of the top machine, on draws of what the layers below make of the rows."""
-    alone = learning.machine(brief, model.top, _machine_posterior, how, mean=np.full(model.top.biases[0].size, 0.5))
+    alone = learning.machine(brief, model.top, posterior, how, mean=np.full(model.top.biases[0].size, 0.5))
     inner = alone.players[0].gradients
     assert inner is not None
 
@@ -176,16 +169,12 @@ def _updown(brief: Brief, how: UpDown, learnt: learning.Learning) -> Recipe:
     plain = Pretrain(epochs=how.epochs, rate=how.rate)
     made = stage(
         data, plain, updown_gradients(how.sweeps, steps), name="up-down", batch=batch,
-        moves=lambda p: p not in ("top.base",), carry=(), following=_none, momentum=Momentum(0.5, 0.5),
+        moves=lambda p: p != "top.base", carry=(), following=None, momentum=Momentum(0.5, 0.5),
     )  # fmt: skip
     return replace(
-        made, next=None, finish=fitted, select=learnt.select, validate=validator(),
+        made, finish=fitted, select=learnt.select, validate=validator(),
         valid_every=learnt.valid_every or max(1.0, round(how.epochs / 10)),
     )  # fmt: skip
-
-
-def _none(model: Any, data: Dataset, carry: Any) -> tuple[Any, Recipe]:
-    raise AssertionError("nothing follows up-down")
 
 
 def updown_gradients(sweeps: tuple[int, ...], steps: int) -> Gradients:

@@ -105,6 +105,22 @@ class How(Protocol):
     def langevin(self) -> Langevin: ...
 
 
+@runtime_checkable
+class Growing(Protocol):
+    """Whose sweeps may grow (`_learning.Learning`, `_pretrain.Pretrain` and `_replicated.Counting` do)."""
+
+    @property
+    def sweeps(self) -> int: ...
+
+    @property
+    def grow(self) -> float: ...
+
+
+def sweeps_at(how: Growing, step: Array, epoch_steps: float) -> int | Int[Array, ""]:
+    """Return how many sweeps a step takes: one more every `grow` epochs, if they grow."""
+    return how.sweeps + (step / (how.grow * epoch_steps)).astype(jnp.int32) if how.grow else how.sweeps
+
+
 class Kept(NamedTuple):
     """What the model's side keeps from step to step.
 

@@ -172,7 +172,7 @@ def gradients(posterior: Posterior, how: Learning, epoch_steps: float) -> Gradie
         first, second, third = jax.random.split(key, 3)
         rows = jax.vmap(model.visible.cells)(batch["x"])
         data, start = posterior(model, rows, first)
-        sweeps = how.sweeps + (batch["step"] / (how.grow * epoch_steps)).astype(jnp.int32) if how.grow else how.sweeps
+        sweeps = _chains.sweeps_at(how, batch["step"], epoch_steps)
         chains, kept = _chains.negative_phase(how, model, second, start, carry.negative, sweeps, batch["step"])
         up = average_gradient(model, data, chains, carry.offsets, how.centred)
         if how.chain == "fpcd":

@@ -27,6 +27,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError
+from reverie.models.undirected._chains import sweeps_at
 from reverie.models.undirected._layered import Boltzmann
 from reverie.nn.units import Binary, Units
 from reverie.train.draws import minibatch
@@ -132,9 +133,9 @@ def contrast(
 
 def stage(
     data: Dataset, how: Pretrain, gradients: Gradients, *, name: str, batch: int, moves: Callable[[str], bool],
-    carry: Any, following: Next, momentum: Momentum | None = None, rate: float | None = None,
+    carry: Any, following: Next | None, momentum: Momentum | None = None, rate: float | None = None,
 ) -> Recipe:  # fmt: skip
-    """Return the recipe of one layer's learning, which hands on to `following`."""
+    """Return the recipe of one layer's learning, which hands on to `following`, if anything follows."""
     epoch_steps = data.size("train") / batch
     falling = schedule("linear", how.rate if rate is None else rate, max(1, round(how.epochs * epoch_steps)))
     optimiser = steepest(falling, momentum or Momentum(0.5, 0.9, 5.0), epoch_steps)
@@ -142,11 +143,6 @@ def stage(
         draw=minibatch(data, batch), players=(Player(optimiser, gradients=gradients, moves=moves),), batch=batch,
         carry=carry, next=following, epochs=how.epochs, name=name,
     )  # fmt: skip
-
-
-def sweeps_now(how: Pretrain, step: Array, epoch_steps: float) -> int | Array:
-    """Return how many sweeps a step takes."""
-    return how.sweeps + (step / (how.grow * epoch_steps)).astype(jnp.int32) if how.grow else how.sweeps
 
 
 def layers(model: M, data: Dataset, how: Pretrain, batch: int, joint: Next) -> tuple[M, Recipe]:
@@ -187,7 +183,7 @@ def _layer_gradients(how: Pretrain, layer: int, epoch_steps: float) -> Gradients
         weights, visible = model.weights[layer - 1], model.units(layer - 1)
         own = model.biases[layer - 1] - (carry[layer - 2] if layer > 1 else 0.0)
         at = contrast(second, weights, own, model.biases[layer], rows, visible=visible, hidden=Binary(),
-                      count=sweeps_now(how, batch["step"], epoch_steps), up=up, down=down)  # fmt: skip
+                      count=sweeps_at(how, batch["step"], epoch_steps), up=up, down=down)  # fmt: skip
         zero = jax.tree.map(jnp.zeros_like, model)
         put = lambda old, n, new: (*old[:n], new, *old[n + 1 :])  # noqa: E731
         loss = replace(

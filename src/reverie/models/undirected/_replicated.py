@@ -26,11 +26,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from reverie.errors import ReverieError
-from reverie.models.undirected._learning import Sparsity, require
+from reverie.models.undirected._chains import sweeps_at
+from reverie.models.undirected._learning import FOLLOW, Sparsity, require
 from reverie.prob.chains import sweeps
-
-#: How fast the hidden offsets follow the data's averages.
-_FOLLOW = 0.01
 
 
 @dataclass(frozen=True)
@@ -126,7 +124,7 @@ def gradients(how: Counting, epoch_steps: float) -> Callable[..., tuple[Any, Car
     ) -> tuple[Any, Carry, dict[str, Array]]:
         first, second = jax.random.split(key)
         rows = batch["x"]
-        count = how.sweeps + (batch["step"] / (how.grow * epoch_steps)).astype(jnp.int32) if how.grow else how.sweeps
+        count = sweeps_at(how, batch["step"], epoch_steps)
         states = carry.states
         if how.chain == "cd":
             states = jax.vmap(model.draw_state)(jax.random.split(first, len(rows)), rows)
@@ -137,7 +135,7 @@ def gradients(how: Counting, epoch_steps: float) -> Callable[..., tuple[Any, Car
         pull = how.sparsity.cost * (how.sparsity.target - activity)
         loss = replace(up, weights=how.decay * model.weights - up.weights, words=-up.words, topics=-(up.topics + pull))
         kept = carry.states if how.chain == "cd" else states
-        return loss, Carry(kept, carry.active + _FOLLOW * (activity - carry.active)), _logged(model, data, chains)
+        return loss, Carry(kept, carry.active + FOLLOW * (activity - carry.active)), _logged(model, data, chains)
 
     return found
 
