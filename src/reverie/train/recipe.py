@@ -100,6 +100,10 @@ class Brief:
     key: jax.Array
     epochs: float
 
+    def valid_every(self, asked: float | None) -> float:
+        """Return the epochs between validations that were asked for, or a tenth of the plan."""
+        return asked or max(1.0, round(self.epochs / 10))
+
     def steps(self, batch: int) -> int:
         """Return the planned number of steps, at least one."""
         return max(1, round(self.epochs * self.data.size("train") / batch))

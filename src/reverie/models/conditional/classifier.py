@@ -31,11 +31,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from reverie.data.dataset import Dataset
 from reverie.data.order import batch_indices
 from reverie.errors import ReverieError
-from reverie.evaluate.claims import Claim, Paper
+from reverie.evaluate.claims import Claim
 from reverie.evaluate.classification import balanced
 from reverie.evaluate.task import validator
 from reverie.models.conditional._waiting import waiting
-from reverie.models.undirected.dbm import DBM
+from reverie.models.undirected import dbm
 from reverie.nn.blocks import ACTIVATIONS, glorot_uniform
 from reverie.nn.units import Binary
 from reverie.prob.contracts import Given, Judged, Stacks
@@ -44,18 +44,7 @@ from reverie.train.optimise import Adam
 from reverie.train.optimise import schedule as falling
 from reverie.train.recipe import Brief, Draw, Player, Recipe
 
-PAPER = Paper(
-    title="Deep Boltzmann Machines",
-    authors="Ruslan Salakhutdinov and Geoffrey Hinton",
-    year=2009,
-    venue="AISTATS",
-    bibtex="""@inproceedings{salakhutdinov2009deep,
-  title = {Deep Boltzmann Machines},
-  author = {Salakhutdinov, Ruslan and Hinton, Geoffrey},
-  booktitle = {International Conference on Artificial Intelligence and Statistics},
-  year = {2009}
-}""",
-)
+PAPER = dbm.PAPER
 
 PRESETS = {
     "fast": {"epochs": 30},
@@ -121,7 +110,7 @@ class Classifier(Judged):
     top: Float[Array, "_ C"]
     offset: Float[Array, " C"]
     above: Float[Array, "_ _"] | None
-    machine: DBM | None
+    machine: dbm.DBM | None
     units: str = eqx.field(static=True)
 
     @property
@@ -188,10 +177,10 @@ def _seen(x: Float[Array, " D"]) -> Float[Array, " D"]:
     return jnp.where(jnp.isnan(x), 0.0, x)
 
 
-def _machine(weights: tuple[Array, ...], biases: tuple[Array, ...]) -> DBM:
+def _machine(weights: tuple[Array, ...], biases: tuple[Array, ...]) -> dbm.DBM:
     """Return the machine above rows that are given: its visible biases have no say."""
     still = jnp.zeros(weights[0].shape[0])
-    return DBM(
+    return dbm.DBM(
         tuple(jnp.array(w) for w in weights), (still, *(jnp.array(b) for b in biases)), Binary(), jnp.array(still)
     )
 

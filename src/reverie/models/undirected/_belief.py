@@ -173,7 +173,7 @@ def _updown(brief: Brief, how: UpDown, learnt: learning.Learning) -> Recipe:
     )  # fmt: skip
     return replace(
         made, finish=fitted, select=learnt.select, validate=validator(),
-        valid_every=learnt.valid_every or max(1.0, round(how.epochs / 10)),
+        valid_every=replace(brief, epochs=how.epochs).valid_every(learnt.valid_every),
     )  # fmt: skip
 
 

@@ -327,7 +327,7 @@ def machine(
         carry=Carry(kept, offsets),
         select=how.select,
         validate=validator(),
-        valid_every=how.valid_every or max(1.0, round(brief.epochs / 10)),
+        valid_every=brief.valid_every(how.valid_every),
     )
 
 

@@ -67,5 +67,5 @@ def recipe(brief: Brief, model: Boltzmann, how: Any, rounds: int) -> Recipe:
         batch=how.batch,
         select=how.select,
         validate=validator(),
-        valid_every=how.valid_every or max(1.0, round(brief.epochs / 10)),
+        valid_every=brief.valid_every(how.valid_every),
     )

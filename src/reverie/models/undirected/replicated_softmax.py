@@ -262,5 +262,5 @@ def _trained(
         carry=replicated.starting(how, model, jax.random.fold_in(brief.key, 1)),
         select=select,
         validate=validator(),
-        valid_every=valid_every or max(1.0, round(brief.epochs / 10)),
+        valid_every=brief.valid_every(valid_every),
     )
