@@ -49,7 +49,13 @@ class Question:
         """What the results are kept under."""
         own = [self.data.name, *([] if self.labels is None else [f"labels-{self.labels}"])]
         how = self.data.binarisation
-        return "/".join([*own, *([how] if how not in ("means", "as-is") else [])])
+        more = [*([how] if how not in ("means", "as-is") else []), *(["refit"] if self.refitted else [])]
+        return "/".join([*own, *more])
+
+    @property
+    def refitted(self) -> bool:
+        """Whether the validation rows are learnt from though the run left them out."""
+        return self.data.refit and not self.run.facts.refit
 
     @property
     def mark(self) -> str:
@@ -76,13 +82,16 @@ class Question:
             return {split: tasks.encode(model, rows) for split, rows in x.items()}
 
         able = isinstance(model, Encodes) and not isinstance(model, Judged)
-        return methods.Problem(x, y, self.hidden, self.seed, codes if able else None, watch)
+        return methods.Problem(x, y, self.hidden, self.seed, codes if able else None, watch, self.data.refit)
 
 
 def labelled_rows(data: Dataset, chosen: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Return rows and classes of each split as baselines are given them, of training rows those chosen."""
     x = {split: np.nan_to_num(data.rows(split)) for split in ("train", "valid", "test")}
     y = {split: np.asarray(data.labels(split)) for split in x}
+    if data.refit:
+        # Methods choose on rows that they have not seen, and are fitted to all of them afterwards.
+        chosen = chosen[: len(y["train"]) - len(y["valid"])]
     x["train"], y["train"] = x["train"][chosen], y["train"][chosen]
     return x, y
 

@@ -58,6 +58,7 @@ def classify(
     seeds: int | None = None,
     labels: int | None = None,
     from_scratch: bool = False,
+    refit: bool = False,
     baselines: str = "all",
     minutes: float | None = None,
     device: str | None = None,
@@ -76,6 +77,7 @@ def classify(
         seeds: fine-tune so many times, with seeds `seed`, `seed` + 1, ...
         labels: learn from so many labelled rows alone, as many of each class; the baselines too.
         from_scratch: start from random weights: the control.
+        refit: learn from the validation rows, too, once all is chosen; the baselines choose first and are fitted again.
         baselines: ``all``, ``none``, or names with commas between: logistic, knn, svm, mlp, features.
         minutes: past which the training stops, saved.
         settings: of the classifier, such as ``rate`` and ``dropout``.
@@ -90,7 +92,7 @@ def classify(
     """
     wanted = methods.names(baselines)
     numbers = [seed] if seeds is None else [seed + i for i in range(_positive("seeds", seeds))]
-    question = asked(run, data, binarisation, labels)
+    question = asked(run, data, binarisation, labels, refit)
     ready = isinstance(run.model, Judged)
     if ready and (from_scratch or settings or epochs is not None or seeds is not None):
         raise ReverieError(f"classify: {run.path} is a classifier already; train another with `reverie train {MODEL}`")
@@ -107,7 +109,7 @@ def classify(
     return {**read(question), "runs": [str(net.path) for net in nets]}
 
 
-def asked(run: Trained, data: Any, binarisation: str, labels: int | None) -> Question:
+def asked(run: Trained, data: Any, binarisation: str, labels: int | None, refit: bool = False) -> Question:
     """Return the question, insisting that the run has a stack and the rows have classes.
 
     Raises:
@@ -119,7 +121,11 @@ def asked(run: Trained, data: Any, binarisation: str, labels: int | None) -> Que
         raise ReverieError(
             f"classify: a {run.record['model']} has no stack of features to start from; give a run of {able}"
         )
+    if refit and labels is not None:
+        raise ReverieError("refit, labels: a few labelled rows are drawn from those that train; give one of them")
     dataset, arguments = labelled_rows(run, data, binarisation)
+    if refit:
+        dataset, arguments = dataset.joined(), {**arguments, "refit": True}
     if labels is not None:
         _positive("labels", labels)
         # Refused before anything is trained.
@@ -246,7 +252,8 @@ def _place(question: Question, from_scratch: bool, seed: int) -> str:
     parts = [
         MODEL, *(["from-scratch"] if from_scratch else []), *([question.data.name] if question.other else []),
         *([] if question.labels is None else [f"{question.labels}-labels"]),
-        *([how] if how not in ("means", "as-is") else []), *([f"seed-{seed}"] if seed else []),
+        *([how] if how not in ("means", "as-is") else []), *(["refit"] if question.refitted else []),
+        *([f"seed-{seed}"] if seed else []),
     ]  # fmt: skip
     return re.sub(r"[^\w.]+", "-", "-".join(parts))
 

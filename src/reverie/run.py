@@ -41,6 +41,7 @@ def train(
     split_rule: str | None = None,
     likelihood: str | None = None,
     data_seed: int = 0,
+    refit: bool = False,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Run | list[Run]:
@@ -60,6 +61,7 @@ def train(
         device: ``cpu``, ``gpu``, ``cpu:N`` or ``all``.
         init_from: a run whose weights (and optimiser, if it fits) are gone on from.
         binarisation, split_rule, likelihood, data_seed: how the data are taken.
+        refit: the validation rows train, too, and nothing is chosen on them: last or averaged weights count.
         progress: where progress is shown.
         settings: arguments of the model's recipe.
 
@@ -74,7 +76,8 @@ def train(
     keep_compilations()
     binarisation = _taken(model, binarisation)
     arguments: dict[str, Any] = {
-        "binarisation": binarisation, "split_rule": split_rule, "likelihood": likelihood, "seed": data_seed
+        "binarisation": binarisation, "split_rule": split_rule, "likelihood": likelihood, "seed": data_seed,
+        "refit": refit,
     }  # fmt: skip
     dataset = data_floor.load(data, **arguments)
     if progress is not None:

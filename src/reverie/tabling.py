@@ -213,7 +213,8 @@ def _fitted(asked: Claim, seed: int, progress: Progress | None) -> dict[str, Any
     Raises:
         Interrupted: when asked to stop; rows of the table that are done are kept.
     """
-    data = data_floor.load(asked.data, binarisation="means", split_rule=asked.split_rule)
+    refit = bool(asked.evaluation.get("refit"))
+    data = data_floor.load(asked.data, binarisation="means", split_rule=asked.split_rule, refit=refit)
     y, labels = np.asarray(data.labels("train")), asked.evaluation.get("labels")
     chosen = np.arange(len(y)) if labels is None else classification.balanced(y, labels, seed)
     name, hidden = str(asked.baseline), tuple(asked.settings.get("hidden", ()))
@@ -221,7 +222,8 @@ def _fitted(asked: Claim, seed: int, progress: Progress | None) -> dict[str, Any
     task = (progress or Quiet()).task(f"{asked.row} ({asked.column})", baselines.PARTS)
     with Stop() as stop, task as shown:
         watch = asking.until_stopped(shown, stop, said)
-        problem = baselines.Problem(*class_table.labelled_rows(data, chosen), hidden, seed, None, watch)
+        rows = class_table.labelled_rows(data, chosen)
+        problem = baselines.Problem(*rows, hidden, seed, None, watch, data.refit)
         found = baselines.run(name, problem)
     test = dataclasses.replace(_within(found), data_hash=data.hash, binarisation=data.binarisation, seed=seed)
     facts = data.to_json()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -44,13 +45,26 @@ class Plan:
         """Return the untrained model and its recipe."""
         key = jax.random.fold_in(jax.random.key(self.seed), _INIT)
         module = models.load_module(self.model)
-        return module.recipe(Brief(data, key, self.epochs), **self.settings)
+        model, recipe = module.recipe(Brief(data, key, self.epochs), **self.settings)
+        return model, _unchosen(recipe) if data.refit else recipe
 
     def total_steps(self, data: Dataset, recipe: Recipe, epochs: float | None = None) -> int:
         """Return the planned steps of the main stage."""
         if self.steps is not None and epochs is None:
             return self.steps
         return Brief(data, jax.random.key(0), epochs or self.epochs).steps(recipe.batch)
+
+
+def _unchosen(recipe: Recipe) -> Recipe:
+    """Return the recipe, and those that follow it, without a choice by validation: those rows are learnt from."""
+
+    def following(model: Any, data: Dataset, carry: Any) -> tuple[Any, Recipe]:
+        assert recipe.next is not None
+        model, after = recipe.next(model, data, carry)
+        return model, _unchosen(after)
+
+    select = "last" if recipe.select == "best" else recipe.select
+    return dataclasses.replace(recipe, select=select, validate=None, next=None if recipe.next is None else following)
 
 
 def stages_of(model: Any, recipe: Recipe, data: Dataset) -> list[Recipe]:

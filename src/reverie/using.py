@@ -178,6 +178,7 @@ def classify(
     input_dropout: Annotated[float | None, Parameter(help="Share of the inputs left out [default: 0].")] = None,
     decay: Annotated[float | None, Parameter(help="Of the weights [default: 0].")] = None,
     from_scratch: Annotated[bool, Parameter(help="The same network from random weights: the control.")] = False,
+    refit: Annotated[bool, Parameter(help="Learn from the validation rows, too, once all is chosen.")] = False,
     baselines: Annotated[
         str, Parameter(metavar="all|none|NAMES", help="Of logistic, knn, svm, mlp, features; commas between.")
     ] = "all",
@@ -198,7 +199,7 @@ def classify(
     try:
         found = run.classify(
             data=data, binarisation=binarisation, epochs=epochs, seed=seed or 0, seeds=seeds, labels=labels,
-            from_scratch=from_scratch, baselines=baselines, minutes=minutes, device=device,
+            from_scratch=from_scratch, refit=refit, baselines=baselines, minutes=minutes, device=device,
             progress=progress.for_stderr(), **{name: value for name, value in own.items() if value is not None},
         )  # fmt: skip
     except Interrupted as stopped:

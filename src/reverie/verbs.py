@@ -85,6 +85,7 @@ def train(
         Parameter(help="Law of the rows [default: what suits the data]."),
     ] = None,
     data_seed: Annotated[int, Parameter(help="Of the split of your own data.")] = 0,
+    refit: Annotated[bool, Parameter(help="Learn from the validation rows, too, once all is chosen.")] = False,
     **arguments: Any,
 ) -> Answer:
     """Train a model and print its run folder.
@@ -98,6 +99,7 @@ def train(
         "data": data, "run": run, "seed": seed, "seeds": seeds, "epochs": epochs, "steps": steps, "minutes": minutes,
         "config": config, "preset": tuple(preset) if preset else None, "device": device, "init_from": init_from,
         "binarisation": binarisation, "split_rule": split_rule, "likelihood": likelihood, "data_seed": data_seed,
+        "refit": refit,
     }  # fmt: skip
     return train_command.run_training(model, options, arguments)
 

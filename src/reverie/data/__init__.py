@@ -35,6 +35,7 @@ def load(
     likelihood: str | None = None,
     split_rule: str | None = None,
     seed: int = 0,
+    refit: bool = False,
 ) -> Dataset:
     """Return a data set, ready to be trained on.
 
@@ -48,13 +49,14 @@ def load(
         likelihood: ``bernoulli``, ``categorical``, ``gaussian`` or ``counts``; None for what suits.
         split_rule: a named split of a named set; None for the default.
         seed: of the random split of own data.
+        refit: the validation rows train, too: for settings that are chosen already.
 
     Raises:
         ReverieError: one line that names the file or the argument, says what is wrong and what to do.
     """
     from reverie.data.build import Wish, assemble
 
-    wish = Wish(binarisation, likelihood, split_rule, _seed(seed))
+    wish = Wish(binarisation, likelihood, split_rule, _seed(seed), refit)
     if isinstance(spec, str | Path):
         known = {entry.name: entry for entry in catalogue()}
         if isinstance(spec, str) and spec in known:

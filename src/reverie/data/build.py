@@ -31,6 +31,7 @@ class Wish:
     likelihood: str | None = None
     split_rule: str | None = None
     seed: int = 0
+    refit: bool = False
 
 
 def assemble(raw: Raw, name: str, source: str, wish: Wish) -> Dataset:
@@ -70,7 +71,8 @@ def settle(
     if shape != raw.shape:
         notes.append(f"Rows of {raw.shape[0]:,} pixels are shown as images of {shape[0]} x {shape[1]}.")
     raw = replace(raw, splits=splits, shape=shape, notes=tuple(notes))
-    return _dataset(raw, name, source, choice, rule, whole=not found.missing)
+    made = _dataset(raw, name, source, choice, rule, whole=not found.missing)
+    return made.joined() if wish.refit else made
 
 
 def _dataset(raw: Raw, name: str, source: str, choice: Choice, rule: str, *, whole: bool) -> Dataset:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from reverie.data import like
 from reverie.data.rows import Absent, Gathered, Rows, hash_rows, in_memory, pieces
 from reverie.data.source import Source
+from reverie.errors import ReverieError
 
 __all__ = ["DRAWS", "EVALUATION_SEED", "Binarisation", "Dataset", "Likelihood", "Prepare", "Rows", "Source"]
 
@@ -78,6 +79,7 @@ class Dataset:
         missing: whether a model meets missing cells (NaN).
         whole: whether the rows themselves lack nothing: what is missing then are columns of scale 0 alone.
         split_rule: the named rule that made the splits.
+        refit: whether the validation rows are among those that train, so that nothing may be chosen on them.
         hash: SHA-256 over every split's bytes, shapes and classes.
         notes: what was understood of the data, a sentence each.
     """
@@ -97,6 +99,7 @@ class Dataset:
     missing: bool = False
     whole: bool = False
     split_rule: str = "default"
+    refit: bool = False
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -112,6 +115,24 @@ class Dataset:
     @property
     def measure(self) -> Literal["mass", "density"]:
         return "density" if self.likelihood == "gaussian" else "mass"
+
+    def joined(self) -> Dataset:
+        """Return the same data with the validation rows among those that train (as they stand, scales and all).
+
+        Raises:
+            ReverieError: for rows that are read from disk.
+        """
+        if self.refit:
+            return self
+        train, valid = self.splits["train"], self.splits["valid"]
+        if not (in_memory(train.x) and in_memory(valid.x)):
+            raise ReverieError(
+                f"refit: {self.source} is read from disk as needed and cannot be joined; raise REVERIE_RESIDENT_BYTES"
+            )
+        y = None if train.y is None or valid.y is None else np.concatenate([train.y, valid.y])
+        splits = {**self.splits, "train": Rows(np.concatenate([train.x, valid.x]), y)}
+        note = f"Refit: the {len(valid.x):,} validation rows train, too; nothing is chosen on them."
+        return replace(self, splits=splits, refit=True, hash=hash_rows(splits), notes=(*self.notes, note))
 
     @property
     def resident(self) -> bool:
@@ -248,6 +269,7 @@ class Dataset:
             **{name: record[name] for name in plain},
             # Runs of before constant columns were left out do not say.
             "whole": record.get("whole", False),
+            "refit": record.get("refit", False),
         }
         return Dataset(**fields)
 
@@ -268,6 +290,7 @@ class Dataset:
             "missing": self.missing,
             "whole": self.whole,
             "split_rule": self.split_rule,
+            "refit": self.refit,
             "hash": self.hash,
             "measure": self.measure,
             "notes": list(self.notes),

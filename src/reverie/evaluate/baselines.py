@@ -1,7 +1,8 @@
 """What a classifier is set beside: scikit-learn's methods on the same rows, chosen on the same validation rows.
 
 Each is fitted to training rows, its few settings chosen by the errors on the validation rows, and scored once on the
-test rows.  Settings that are dear to choose are chosen on a part of the training rows, which the record says.
+test rows; or before that fitted again, to training and validation rows together (`Problem.refit`).  Settings that are
+dear to choose are chosen on a part of the training rows, which the record says.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Problem:
         seed: of all that is random.
         codes: the same rows as the run's codes, asked for when they are needed; None without.
         watch: told now and then.
+        refit: what was chosen is fitted again to training and validation rows together.
     """
 
     x: dict[str, Float[np.ndarray, "n D"]]
@@ -47,6 +49,12 @@ class Problem:
     seed: int = 0
     codes: Callable[[], dict[str, Float[np.ndarray, "n d"]]] | None = None
     watch: Watch = lambda done, **numbers: None
+    refit: bool = False
+
+    def all(self) -> Problem:
+        """Return the problem with the validation rows among those that train."""
+        x, y = ({**part, "train": np.concatenate([part["train"], part["valid"]])} for part in (self.x, self.y))
+        return replace(self, x=x, y=y, refit=False)
 
     def some(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Return at most `count` training rows, drawn by the seed, and their classes."""
@@ -131,12 +139,16 @@ def _chosen_then_fitted(
     """Choose on `choosing` training rows, then fit the chosen one to all (at most `most`)."""
     best, error, fitted = _choose(problem, makers, choosing)
     words, make = makers[best]
-    n = len(problem.y["train"])
+    chosen_on = min(choosing, len(problem.y["train"]))
+    whole = problem.all() if problem.refit else problem
+    n = len(whole.y["train"])
     size = n if most is None else min(n, most)
-    if size > choosing:
-        x, y = problem.some(size)
+    if size > chosen_on:
+        x, y = whole.some(size)
         fitted = make().fit(x, y)
-        error, words = problem.error(fitted, "valid"), f"{words}, chosen on {choosing:,} rows"
+        # Of rows that were learnt from there is no error worth telling.
+        error = error if problem.refit else problem.error(fitted, "valid")
+        words = f"{words}, chosen on {chosen_on:,} rows"
     if size < n:
         words = f"{words}, fitted to {size:,}"
     return fitted, error, words, size
@@ -158,8 +170,7 @@ def _knn(problem: Problem) -> tuple[Any, float, str, int]:
 
     n = len(problem.y["train"])
     makers = [(f"k {k}", lambda k=k: KNeighborsClassifier(k, algorithm="brute")) for k in (1, 3, 5) if k <= n]
-    best, error, fitted = _choose(problem, makers, n)
-    return fitted, error, makers[best][0], n
+    return _chosen_then_fitted(problem, makers, n)
 
 
 def _svm(problem: Problem) -> tuple[Any, float, str, int]:
@@ -180,12 +191,17 @@ def _mlp(problem: Problem) -> tuple[Any, float, str, int]:
     from sklearn.neural_network import MLPClassifier
 
     x, y = problem.x["train"], problem.y["train"]
-    net = MLPClassifier(problem.hidden, batch_size=min(100, len(x)), random_state=problem.seed)
+    classes = np.arange(int(max(v.max() for v in problem.y.values())) + 1)
+
+    def fresh(rows: int) -> Any:
+        return MLPClassifier(problem.hidden, batch_size=min(100, rows), random_state=problem.seed)
+
+    net = fresh(len(x))
     # Few rows make short epochs: as many steps as two hundred thousand rows give are allowed.
     most = max(_EPOCHS, 200_000 // len(x))
     best, at, kept = np.inf, 0, None
     for epoch in range(1, most + 1):
-        net.partial_fit(x, y, classes=np.arange(int(max(v.max() for v in problem.y.values())) + 1))
+        net.partial_fit(x, y, classes=classes)
         error = problem.error(net, "valid")
         if error < best:
             best, at, kept = error, epoch, ([w.copy() for w in net.coefs_], [b.copy() for b in net.intercepts_])
@@ -194,7 +210,15 @@ def _mlp(problem: Problem) -> tuple[Any, float, str, int]:
             break
     assert kept is not None
     net.coefs_, net.intercepts_ = kept
-    return net, float(best), f"{'-'.join(map(str, problem.hidden))} relu, Adam, epoch {at}", len(x)
+    words = f"{'-'.join(map(str, problem.hidden))} relu, Adam, epoch {at}"
+    if problem.refit:
+        whole = problem.all()
+        x, y = whole.x["train"], whole.y["train"]
+        net = fresh(len(x))
+        for epoch in range(1, at + 1):
+            net.partial_fit(x, y, classes=classes)
+            problem.watch(PARTS * epoch / at, valid_error=best)
+    return net, float(best), words, len(x)
 
 
 #: In the order of the table: how each is called, and how it is fitted.

@@ -91,7 +91,7 @@ CLAIMS: tuple[Claim, ...] = tuple(
 )
 
 #: Rounds of mean field, and the largest move of a mean at which it ends: in training, and where rows are judged.
-_LEARNING, _JUDGING = (10, 1e-3), (50, 1e-5)
+_LEARNING, _JUDGING = (5, 1e-3), (50, 1e-5)
 
 
 class Classifier(Judged):
