@@ -227,6 +227,31 @@ class Coloured(Protocol):
         ...
 
 
+class Implicit(eqx.Module):
+    r"""A generator: draws of x there are, and no formula for their law (GAN, AAE, GMMN).
+
+    The latent z has a density that is known, :math:`p(z)`; x is `mean` of z.  What needs a likelihood gives x a normal
+    error around that mean (`evaluate`), and says so.
+    """
+
+    def draw_prior(self, key: PRNGKeyArray, given: Given = None) -> PyTree:
+        r"""Draw :math:`z \sim p(z)`."""
+        raise NotImplementedError
+
+    def log_prior(self, z: PyTree, given: Given = None) -> Float[Array, ""]:
+        r"""Return :math:`\log p(z)`."""
+        raise NotImplementedError
+
+    def mean(self, z: PyTree, given: Given = None) -> Row:
+        """Return the generator's output at z, in the model's units."""
+        raise NotImplementedError
+
+    def sample(self, key: PRNGKeyArray, given: Given = None) -> tuple[Row, PyTree]:
+        """Draw z and return (x, z)."""
+        z = self.draw_prior(key, given)
+        return self.mean(z, given), z
+
+
 class Explicit(eqx.Module):
     r"""A model whose :math:`\log p(x)` is a formula."""
 
