@@ -97,7 +97,7 @@ def live(tree: Tree, axes: tuple[str, ...] = ("batch", "samples")) -> Tree:
 
 def is_statistic(path: str) -> bool:
     """Say whether a leaf's path names a statistic of the data, which no optimiser moves and no count includes."""
-    return path.endswith(("norm.mean", "norm.variance", "sight.mean"))
+    return path.endswith(("norm.mean", "norm.variance", "sight.mean", "exemplars.means", "exemplars.log_scales"))
 
 
 def _is_norm(node: Any) -> bool:

@@ -38,20 +38,30 @@ class Columns(Protocol):
 
 class GaussianHead(eqx.Module):
     r""":math:`\mathcal N(\mu, \mathrm{diag}\,\sigma^2)` with :math:`\mu` linear and :math:`\log\sigma` linear times
-    `half` (1 for a log-sigma head, as the IWAE code; 1/2 for a log-variance head, as the MEM-VAE code)."""
+    `half` (1 for a log-sigma head, as the IWAE code; 1/2 for a log-variance head, as the MEM-VAE code), held within
+    `bounds` if there are any."""
 
     mean: Linear
     log_scale: Linear
     half: float = eqx.field(static=True, default=1.0)
+    bounds: tuple[float, float] | None = eqx.field(static=True, default=None)
 
     @staticmethod
-    def init(key: PRNGKeyArray, fan_in: int, fan_out: int, half: float = 1.0, mean: Mean | None = None) -> GaussianHead:
+    def init(
+        key: PRNGKeyArray, fan_in: int, fan_out: int, half: float = 1.0, mean: Mean | None = None,
+        bounds: tuple[float, float] | None = None,
+    ) -> GaussianHead:  # fmt: skip
         first, second = jax.random.split(key)
         bias = None if mean is None else jnp.asarray(mean, jnp.float32)
-        return GaussianHead(Linear.init(first, fan_in, fan_out, bias), Linear.init(second, fan_in, fan_out), half)
+        return GaussianHead(
+            Linear.init(first, fan_in, fan_out, bias), Linear.init(second, fan_in, fan_out), half, bounds
+        )
 
     def __call__(self, x: Float[Array, " fan_in"]) -> Law:
-        return dist.Normal(self.mean(x), jnp.exp(self.half * self.log_scale(x))).to_event(1)
+        log_scale = self.half * self.log_scale(x)
+        if self.bounds is not None:
+            log_scale = jnp.clip(log_scale, *self.bounds)
+        return dist.Normal(self.mean(x), jnp.exp(log_scale)).to_event(1)
 
 
 @jax.custom_jvp
