@@ -16,7 +16,7 @@ from reverie.errors import ReverieError
 from reverie.estimate import Estimate
 from reverie.evaluate import arena
 from reverie.evaluate.log_z import LogZ
-from reverie.prob.contracts import Judged
+from reverie.prob.contracts import Implicit, Judged
 from reverie.progress import Progress
 from reverie.train.folder import RunFolder
 from reverie.train.parallel import configure
@@ -111,17 +111,17 @@ def train(
 
 
 def _taken(model: str, binarisation: str | None) -> str | None:
-    """Return how grey rows are taken: as they are where the model is judged by a task and nothing else is asked for.
+    """Return how grey rows are taken: as they are where the model needs no likelihood of them, unless one asks.
 
     Raises:
         ReverieError: for grey rows as they are under a model that needs their likelihood.
     """
-    judged = issubclass(models.model_class(model), Judged)
-    if binarisation == "means" and not judged:
+    without = issubclass(models.model_class(model), Judged | Implicit)
+    if binarisation == "means" and not without:
         raise ReverieError(
             f"binarisation: means have no likelihood, by which a {model} learns; use dynamic or threshold"
         )
-    return "means" if judged and binarisation is None else binarisation
+    return "means" if without and binarisation is None else binarisation
 
 
 def _begun(folder: Path, plan: training.Plan, dataset: Dataset) -> Run | None:

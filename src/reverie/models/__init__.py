@@ -55,12 +55,22 @@ def model_class(name: str) -> type:
 def capabilities(name: str) -> list[str]:
     """Return what the model can do: ``likelihood``, ``sample``, ``encode``, ``impute``, ``memory``,
     ``classify`` (from its stack of features), ``class-conditional``."""
-    from reverie.prob.contracts import Encodes, Energy, Explicit, Latent, OfWords, Reconstructs, Remembers, Stacks
+    from reverie.prob.contracts import (
+        Encodes,
+        Energy,
+        Explicit,
+        Implicit,
+        Latent,
+        OfWords,
+        Reconstructs,
+        Remembers,
+        Stacks,
+    )
 
     built = model_class(name)
     contracts: dict[str, Any] = {
         "likelihood": (Latent, Energy, Explicit),
-        "sample": (Latent, Energy, Explicit),
+        "sample": (Latent, Energy, Explicit, Implicit),
         "encode": Encodes,
         "impute": Reconstructs,
         "memory": Remembers,

@@ -109,12 +109,13 @@ class Trace(NamedTuple):
 
 
 def steepest(
-    rate: optax.Schedule, momentum: Momentum, epoch_steps: float, clip: float = 0.0
+    rate: optax.Schedule, momentum: Momentum | optax.Schedule, epoch_steps: float, clip: float = 0.0
 ) -> optax.GradientTransformation:
     """Return gradient descent with momentum, ``step = m step - rate gradient`` (Hinton 2010).
 
     Args:
-        epoch_steps: steps of an epoch, in which `momentum` counts.
+        momentum: m in two stages, or by step.
+        epoch_steps: steps of an epoch, in which a `Momentum` counts.
         clip: rescale the gradient to at most this norm; 0 is off.
     """
 
@@ -123,8 +124,8 @@ def steepest(
 
     def update(updates: optax.Updates, state: Trace, params: optax.Params | None = None) -> tuple[optax.Updates, Trace]:
         # One number where it never changes, so that a small step pays for no comparison.
-        keep: Any = momentum.end
-        if momentum.start != momentum.end:
+        keep: Any = momentum(state.done) if callable(momentum) else momentum.end
+        if isinstance(momentum, Momentum) and momentum.start != momentum.end:
             keep = jnp.where(state.done < momentum.epochs * epoch_steps, momentum.start, momentum.end)
         trace = jax.tree.map(lambda g, t: g + keep * t, updates, state.trace)
         return trace, Trace(trace, state.done + 1)
