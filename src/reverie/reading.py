@@ -13,7 +13,9 @@ import numpy as np
 
 from reverie import asking
 from reverie import data as data_floor
-from reverie.data.dataset import Dataset
+from reverie.data import text
+from reverie.data.dataset import Dataset, Rows
+from reverie.data.splits import divide
 from reverie.errors import ReverieError
 from reverie.estimate import Estimate
 from reverie.evaluate import retrieval, tasks
@@ -144,8 +146,9 @@ def retrieve(
         top: how many.
 
     Returns:
-        ``queries``: a list, for each query, of records ``document`` (its number from 0), ``cosine``, ``class`` and
-        ``words`` (its most frequent), and the same by tf-idf as ``tf_idf``; ``curves`` where documents have classes:
+        ``queries``: for each query its ``title`` and, as ``documents``, records ``document`` (its number from 0),
+        ``title`` (its file or line, where it was read as text), ``cosine``, ``class`` and ``words`` (its most
+        frequent), and the same by tf-idf as ``tf_idf``; ``curves`` where documents have classes:
         ``first``, ``precision``, ``recall``, ``tf_idf_precision`` and ``tf_idf_recall``, test documents as queries.
 
     Raises:
@@ -157,7 +160,12 @@ def retrieve(
     library, labels = _library(run, data)
     found: dict[str, Any] = {"searched": len(library)}
     if query is not None:
-        found["queries"] = _nearest(run, _query(run, query), library, labels, top)
+        called = _titles(run, "train") if data is None else _titles_of(data)
+        nearest = _nearest(run, _query(run, query), library, labels, called, top)
+        number = _number(query)
+        asked = _titles_of(query) if number is None else _titles(run, "test")[number : number + 1]
+        named = [{"title": title} for title in asked] or [{}] * len(nearest)
+        found["queries"] = [{**title, **ways} for title, ways in zip(named, nearest, strict=True)]
     if labels is not None and run.data.labels("test") is not None:
         found["curves"] = _curves(run, library, labels, progress or Quiet(), kept=data is None)
     return found
@@ -173,10 +181,40 @@ def _library(run: Trained, data: Any) -> tuple[np.ndarray, np.ndarray | None]:
     return rows, None
 
 
+def _titles(run: Trained, split: str) -> list[str]:
+    """Return what the documents of one of the run's splits are called; nothing where they did not come as text."""
+    asked = run.record["data_arguments"]
+    source = str(asked["source"])
+    if asked.get("in_folder") or not (named := _named(source)):
+        return []
+    # As `data.load` splits the rows, with the titles in their place.
+    splits, *_ = divide({s: Rows(np.asarray(t)[:, None]) for s, t in named.items()}, asked["seed"], source)
+    parts = ("train", "valid") if run.facts.refit and split == "train" else (split,)
+    return [str(title) for part in parts for title in splits[part].x[:, 0]]
+
+
+def _titles_of(source: Any) -> list[str]:
+    """Return what the documents of a file or folder of texts are called; nothing for anything else."""
+    named = _named(str(source)) if isinstance(source, str | Path) else {}
+    return [title for split in named.values() for title in split]
+
+
+def _named(source: str) -> Mapping[str, Sequence[str]]:
+    path = Path(source).expanduser()
+    known = any(entry.name == source for entry in data_floor.catalogue())
+    return text.titles(path) if not known and path.exists() and text.holds_text(path) else {}
+
+
+def _number(query: Any) -> int | None:
+    """Return the number of the test document that is asked for, None for documents of one's own."""
+    told = isinstance(query, int) or (isinstance(query, str) and query.isdigit() and not Path(query).exists())
+    return int(query) if told else None
+
+
 def _query(run: Trained, query: Any) -> np.ndarray:
     """Return the rows of a query: a test document by its number, or rows or texts of one's own."""
-    if isinstance(query, int) or (isinstance(query, str) and query.isdigit() and not Path(query).exists()):
-        number, size = int(query), run.data.size("test")
+    if (number := _number(query)) is not None:
+        size = run.data.size("test")
         if not 0 <= number < size:
             raise ReverieError(f"query: there is no test document {number}; they are 0 to {size - 1}")
         return run.data.rows("test", number, number + 1)
@@ -184,7 +222,7 @@ def _query(run: Trained, query: Any) -> np.ndarray:
 
 
 def _nearest(
-    run: Trained, rows: np.ndarray, library: np.ndarray, labels: np.ndarray | None, top: int
+    run: Trained, rows: np.ndarray, library: np.ndarray, labels: np.ndarray | None, called: Sequence[str], top: int
 ) -> list[dict[str, Any]]:
     codes = tasks.encode(run.model, library)
     weighted, asked = retrieval.tf_idf(library, rows)
@@ -192,7 +230,7 @@ def _nearest(
         "documents": retrieval.nearest(tasks.encode(run.model, rows), codes, top),
         "tf_idf": retrieval.nearest(asked, weighted, top),
     }
-    describe = lambda i, c: _described(run.facts, int(i), float(c), library[i], labels)  # noqa: E731
+    describe = lambda i, c: _described(run.facts, int(i), float(c), library[i], labels, called)  # noqa: E731
     return [
         {name: [describe(i, c) for i, c in zip(order[q], cosine[q], strict=True)]
          for name, (order, cosine) in ways.items()}
@@ -200,10 +238,14 @@ def _nearest(
     ]  # fmt: skip
 
 
-def _described(data: Dataset, number: int, cosine: float, row: np.ndarray, labels: np.ndarray | None) -> dict[str, Any]:
+def _described(
+    data: Dataset, number: int, cosine: float, row: np.ndarray, labels: np.ndarray | None, called: Sequence[str]
+) -> dict[str, Any]:
     often = np.argsort(-row, kind="stable")[:5]
     names = data.columns or tuple(map(str, range(len(row))))
     told: dict[str, Any] = {"document": number, "cosine": cosine, "words": [names[k] for k in often if row[k] > 0]}
+    if number < len(called):
+        told["title"] = called[number]
     if labels is not None and data.class_names:
         told["class"] = data.class_names[int(labels[number])]
     return told

@@ -96,7 +96,7 @@ def retrieve(
     shown: list[Any] = []
     for number, ways in enumerate(found.get("queries", ())):
         for name, said in (("documents", "by codes"), ("tf_idf", "by tf-idf")):
-            title = f"query {number}, {said}"
+            title = f"query {ways.get('title', number)}, {said}"
             shown.append(console.table([title, "cosine", "class", "words"], _rows(ways[name]), right=(0, 1)))
     if "curves" in found:
         shown.append(_curves(found["curves"], found["searched"]))
@@ -107,7 +107,8 @@ def retrieve(
 
 def _rows(documents: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     return [
-        [str(d["document"]), f"{d['cosine']:.3f}", str(d.get("class", "")), " ".join(d["words"])] for d in documents
+        [d.get("title", str(d["document"])), f"{d['cosine']:.3f}", str(d.get("class", "")), " ".join(d["words"])]
+        for d in documents
     ]
 
 

@@ -76,6 +76,11 @@ def read(path: Path) -> Raw:
     return Raw(splits, (len(words),), words, class_names, (*notes, *more), counts.LAW)
 
 
+def titles(path: Path) -> dict[str, list[str]]:
+    """Return what each document is called, its file or its line, by split: ``all`` where that is yet to be made."""
+    return _documents(path)[1]
+
+
 def recounted(source: Path | Sequence[str], words: Sequence[str], where: str) -> tuple[Shaped[np.ndarray, "n K"], str]:
     """Return the documents of `source` as counts of `words`, and a sentence on what was left out, if anything.
 
