@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from tests.oracles import assert_kills
 
 import reverie
-from reverie import cli
+from reverie import cli, reading
+from reverie import data as data_floor
+from reverie.data.tiny_text import THEMES
 from reverie.errors import ReverieError
 from reverie.evaluate import retrieval, topics
 
@@ -104,8 +108,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> reverie.Run:
 
 
 def test_a_run_finds_the_themes_and_documents_of_a_theme(run: reverie.Run) -> None:
-    from reverie.data.tiny_text import THEMES
-
     found = run.topics(5)
     themes = [set(text.split()) for text in THEMES.values()]
     # Words of one theme: by chance 12 of 92 words, five of them would be of one with a probability of 2e-4.
@@ -134,6 +136,49 @@ def test_texts_of_ones_own_are_queries(run: reverie.Run, tmp_path: Path) -> None
     file.write_text("The captain anchored the boat in the harbour before the tide and the wave\n")
     found = run.retrieve(file, top=5)["queries"][0]["documents"]
     assert sum(d["class"] == "sea" for d in found) >= 3, found
+
+
+def test_what_it_cannot_do_is_refused_with_what_it_can(run: reverie.Run) -> None:
+    with pytest.raises(ReverieError, match=r"it can: evaluate, sample, score, encode, topics, retrieve$"):
+        run.impute(np.zeros((1, 92)))
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    """A folder of texts of two classes that differ in every file."""
+    words = [text.split()[1] for text in THEMES.values()] + [text.split()[4] for text in THEMES.values()]
+    for number in range(40):
+        file = tmp_path / "texts" / ("odd" if number % 2 else "even") / f"{number:02}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        picked = [words[k] for k in range(12) if (number * 7 + 5) >> (k % 6) & 1 or k == number % 12]
+        file.write_text(" ".join(picked * (1 + number % 3)))
+    return tmp_path / "texts"
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_documents_are_called_by_their_files(texts: Path, refit: bool) -> None:
+    arguments = {"binarisation": None, "split_rule": None, "likelihood": None, "seed": 3, "refit": refit}
+    data = data_floor.load(texts, **arguments)
+    stub = SimpleNamespace(record={"data_arguments": {"source": str(texts), **arguments}}, facts=data)
+    for split in ("train", "test"):
+        titles = reading._titles(stub, split)  # type: ignore[arg-type]
+        assert len(titles) == data.size(split)
+        for title, row in zip(titles, np.asarray(data.splits[split].x), strict=True):
+            told = Counter((texts / title).read_text().split())
+            assert {data.columns[k]: int(row[k]) for k in np.flatnonzero(row)} == dict(told)  # type: ignore[index]
+
+
+def test_documents_found_in_texts_of_ones_own_are_named(
+    run: reverie.Run, texts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    query = sorted(texts.rglob("*.txt"))[7]
+    words = ["retrieve", str(run.path), "--data", str(texts), "--query", str(query), "--top", "3"]
+    assert cli.main(words) == 0
+    said = capsys.readouterr().out
+    assert "query line 1, by codes" in said and query.relative_to(texts).as_posix() in said
+    # Counts have no files: documents go by their numbers.
+    found = run.retrieve(3, top=2)["queries"][0]
+    assert "title" not in found and "title" not in found["documents"][0]
 
 
 def test_the_report_tells_topics_perplexities_and_retrieval(run: reverie.Run) -> None:

@@ -11,10 +11,11 @@ import numpy as np
 
 from reverie import sampling
 from reverie.arrays import named_leaves
+from reverie.class_told import asked_of, given_of, told_class
 from reverie.data.dataset import Dataset, Rows
-from reverie.errors import Interrupted, ReverieError, nearest
+from reverie.errors import Interrupted, ReverieError
 from reverie.estimate import Estimate
-from reverie.evaluate import annealed, measure, tasks
+from reverie.evaluate import annealed, measure, observed, tasks
 from reverie.evaluate import impute as imputing
 from reverie.evaluate.certify import in_file_units
 from reverie.evaluate.chains import BLOCK
@@ -23,7 +24,17 @@ from reverie.evaluate.measure import view
 from reverie.evaluate.rows import Watch
 from reverie.files import npz_bytes, write_atomic
 from reverie.masking import known_cells, soft_view
-from reverie.prob.contracts import Coloured, Encodes, Energy, Judged, Latent, Reconstructs, Remembers, Tells
+from reverie.prob.contracts import (
+    Coloured,
+    Encodes,
+    Energy,
+    Implicit,
+    Judged,
+    Latent,
+    OfWords,
+    Reconstructs,
+    Remembers,
+)
 from reverie.progress import Progress, Quiet
 from reverie.train.signals import Stop
 from reverie.trained import Trained
@@ -49,6 +60,8 @@ def need(run: Trained, verb: str) -> Any:
     if isinstance(model, WHAT[verb]):
         return model
     able = [name for name, protocol in WHAT.items() if isinstance(model, protocol)]
+    able += ["topics"] if isinstance(model, OfWords) else []
+    able += ["retrieve"] if isinstance(model, Encodes) and run.facts.likelihood == "counts" else []
     also = ["evaluate"] if isinstance(model, Judged) else ["evaluate", "sample", "score"]
     raise ReverieError(f"{verb}: a {run.record['model']} cannot; it can: {', '.join([*also, *able])}")
 
@@ -63,51 +76,6 @@ def need_likelihood(run: Trained, verb: str) -> None:
         use = ", `reverie encode` uses it" if isinstance(run.model, Encodes) else ""
         instead = f"`reverie evaluate` judges it{use}"
         raise ReverieError(f"{verb}: a {run.record['model']} is no model of the rows; {instead}")
-
-
-def class_index(data: Dataset, label: str | int) -> int:
-    """Return the number of a class given by name or number.
-
-    Raises:
-        ReverieError: for a class the data have not.
-    """
-    names = list(data.class_names or ())
-    if str(label) in names:
-        return names.index(str(label))
-    raise ReverieError(f"class: {label!r} is not one of {', '.join(names) or 'none'}{nearest(str(label), names)}")
-
-
-def given_of(run: Trained, n: int, label: str | int | None) -> np.ndarray | None:
-    """Return one-hot classes for n rows of a class-conditional model (None cycles through them), else None."""
-    if not getattr(run.model, "conditional", False):
-        if label is not None:
-            raise ReverieError(f"class: {run.path.name} is not class-conditional; train with --conditional")
-        return None
-    classes = run.facts.classes
-    numbers = np.arange(n) % classes if label is None else np.full(n, class_index(run.facts, label))
-    return np.eye(classes, dtype=np.float32)[numbers]
-
-
-def told_class(run: Trained, n: int, label: str | int | None, verb: str) -> np.ndarray | None:
-    """Return one-hot classes for n rows that somebody brings, insisting on `label` for a class-conditional model.
-
-    Raises:
-        ReverieError: without a label where one is needed, or with one where there are no classes.
-    """
-    if label is None and getattr(run.model, "conditional", False):
-        names = ", ".join(run.facts.class_names or ())
-        raise ReverieError(
-            f"class: {run.path.name} is class-conditional, so {verb} must be told the class of the rows; "
-            f"give --class (label=), one of {names}"
-        )
-    return given_of(run, n, label)
-
-
-def asked_of(run: Trained, label: str | int | None) -> tuple[Any, str | int | None]:
-    """Return the model that is asked and the class it must be told: a joint one gives its model of the class's rows."""
-    if label is None or not isinstance(run.model, Tells):
-        return run.model, label
-    return run.model.of_class(class_index(run.facts, label)), None
 
 
 def sample(
@@ -232,22 +200,26 @@ def evaluate(
 
     Rows that are done are kept in the run folder; an evaluation that was stopped goes on where it was.
     With ``estimator="ais"`` of a model with latents, the two-sided gap on rows simulated from it stands beside the
-    number.
+    number.  A generator without a likelihood is judged by ``parzen`` windows, or by ``ais`` of its rows with noise.
 
     Args:
         split: ``train``, ``valid`` or ``test`` of the run's data.
         data: other rows, a path or an array, instead of a split.
-        estimator: ``importance``, ``elbo`` or ``ais`` of a model with latents; ``exact`` or ``ais`` of an energy.
-        samples: draws a row; chains of ``ais``.
+        estimator: ``importance``, ``elbo`` or ``ais`` of a model with latents; ``exact`` or ``ais`` of an energy;
+            ``parzen`` of any model that generates rows.
+        samples: draws a row; chains of ``ais``; windows of ``parzen``.
         rows: score so many rows, chosen at random by `seed`.
         minutes: stop after so long; the record then says how many rows were done.
-        more: of the estimator, such as ``temperatures`` of ``ais``.
+        more: of the estimator: ``temperatures`` of ``ais``, its ``variance`` (of noise around what the model
+            generates; chosen on validation rows where there must be one), ``sets``, ``draws`` or ``dequantise`` of
+            ``parzen``.
 
     Raises:
         Interrupted: when asked to stop (Ctrl-C, SIGTERM), after the block of rows under way.
     """
     dataset, split = (run.data, split) if data is None else (own_data(run, data), "own")
     estimator = measure.check(run.model, dataset, split, estimator, rows)
+    model = observed.taken(run.model, dataset, estimator, more, seed)
     total = min(rows or dataset.size(split), dataset.size(split)) if split in dataset.splits else 1
     partial = run.folder.arrays / f"partial-{split}-{estimator}-{samples or measure.SAMPLES.get(estimator)}.npz"
     kept = "the rows done are kept; the same command goes on from there"
@@ -261,12 +233,12 @@ def evaluate(
     with Stop() as stop, (progress or Quiet()).task(f"{_judged_by(run)} of {run.path.name}", work) as task:
         watch = until_stopped(task, stop, said)
         found, result = measure.evaluate(
-            run.model, dataset, split, estimator=estimator, samples=samples, rows=rows, minutes=minutes, seed=seed,
+            model, dataset, split, estimator=estimator, samples=samples, rows=rows, minutes=minutes, seed=seed,
             resume=partial, progress=watch, **more,
         )  # fmt: skip
-        if estimator == "ais" and isinstance(run.model, Latent):
+        if estimator == "ais" and isinstance(model, Latent):
             watch = until_stopped(Quiet(), stop, f"evaluate: stopped at the simulated rows; {kept}")
-            found |= annealed.simulated_gap(run.model, seed=seed, progress=watch, **{"chains": samples or 16, **more})
+            found |= annealed.simulated_gap(model, seed=seed, progress=watch, **{"chains": samples or 16, **more})
     key = f"{split}/{result.estimator}" + (f"/{rows}" if rows else "")
     record = {name: estimate.to_json() for name, estimate in found.items()}
     run.folder.add_evaluation(key, record, certified_rows(result, dataset, split))
@@ -277,6 +249,8 @@ def evaluate(
 
 def _judged_by(run: Trained) -> str:
     model = run.model
+    if isinstance(model, Implicit):
+        return "Parzen windows"
     return next(iter(model.metrics)).replace("_", " ") if isinstance(model, Judged) else "log-likelihood"
 
 
@@ -309,14 +283,17 @@ def score(
 ) -> Scores:
     """Return a certified log-likelihood for each row of a file or array, in the file's own units.
 
-    A row's score depends on the row, the seed and the number of samples alone.
+    A row's score depends on the row, the seed and the number of samples alone.  Of a generator without a likelihood
+    it is the log-density under Parzen windows, as the record says.
 
     Raises:
         Interrupted: when asked to stop (Ctrl-C, SIGTERM), after the block of rows under way.
     """
     need_likelihood(run, "score")
     stored = new_rows(run, x)
-    base = run.data if getattr(run.model, "conditional", False) else run.facts
+    # Classes are counted, and a bandwidth chosen, on rows of the run's data.
+    with_rows = getattr(run.model, "conditional", False) or isinstance(run.model, Implicit)
+    base = run.data if with_rows else run.facts
     with Stop() as stop, (progress or Quiet()).task(f"scores by {run.path.name}", len(stored)) as task:
         said = f"score: stopped after {{:,}} of {len(stored):,} rows; the same command does them from the first"
         watch = until_stopped(task, stop, said)
