@@ -27,7 +27,7 @@ def test_lines_come_at_most_every_ten_seconds_and_none_for_what_is_quick() -> No
             task.update(step, loss=1.5)
     lines = stream.getvalue().splitlines()
     assert len(lines) == 3
-    assert lines[0] == "vae on digits: 10/100, 10 s so far, 1:40 to go, loss 1.5"
+    assert lines[0] == "vae on digits: 10/100, 10 s so far, 1:30 to go, loss 1.5"
 
 
 def test_a_resumed_task_is_not_thought_faster_than_it_is() -> None:
@@ -37,6 +37,18 @@ def test_a_resumed_task_is_not_thought_faster_than_it_is() -> None:
         clock.now = 10.0
         task.update(60)
     assert "40 s to go" in stream.getvalue()
+
+
+def test_time_to_go_leaves_compiling_out() -> None:
+    clock, stream = Clock(), io.StringIO()
+    with progress.Lines(stream, clock).task("more", 100) as task:
+        # The first word comes after what was compiled, and says nothing of the speed.
+        clock.now = 30.0
+        task.update(2)
+        clock.now = 40.0
+        task.update(12)
+    first, second = stream.getvalue().splitlines()
+    assert "to go" not in first and "1:28 to go" in second
 
 
 def test_bars_show_numbers_on_stderr_and_leave_stdout_alone(capsys: pytest.CaptureFixture[str]) -> None:

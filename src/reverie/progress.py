@@ -78,17 +78,17 @@ class _Line:
     def __init__(self, description: str, total: float, stream: TextIO, clock: Any) -> None:
         self._description, self._total, self._stream, self._clock = description, total, stream, clock
         self._began = self._told = clock()
-        self._first: float | None = None
+        self._first: tuple[float, float] | None = None
 
     def update(self, done: float, **numbers: float) -> None:
         now = self._clock()
         if self._first is None:
-            # A resumed task does not begin at nothing, and its speed is not of what was done before.
-            self._first = done
+            # A resumed task does not begin at nothing, and what comes before the first word is compiling.
+            self._first = done, now
         if now - self._told < INTERVAL:
             return
         self._told = now
-        rest = remaining(done - self._first, self._total - done, now - self._began)
+        rest = remaining(done - self._first[0], self._total - done, now - self._first[1])
         parts = [f"{self._description}: {done:g}/{self._total:g}", f"{clock_text(now - self._began)} so far"]
         parts += [f"{clock_text(rest)} to go"] if rest is not None else []
         print(", ".join([*parts, *numbers_text(numbers)]), file=self._stream, flush=True)
