@@ -439,6 +439,10 @@ def test_runs_are_listed_and_a_damaged_one_hides_no_other(capsys: pytest.Capture
     assert cli.main(["runs"]) == 0
     out = capsys.readouterr().out
     assert "5 / 20" in out and "-17.30 +- 0.20" in out and "b-1" in out
+    assert "Those in runs; `reverie runs FOLDER` lists others." in out
+    Path("elsewhere").mkdir()
+    assert cli.main(["runs", "elsewhere"]) == 0
+    assert "No runs in elsewhere" in (out := capsys.readouterr().out) and "`reverie runs FOLDER`" in out
 
 
 def test_data_lists_the_catalogue_and_understands_a_file(capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,10 +66,13 @@ def list_runs(root: str | Path) -> Answer:
         raise ReverieError(f"{root}: there is no such folder; name one that holds runs")
     found = [described(folder) for folder in folders(root)]
     if not found:
-        return Answer({"runs": []}, [f"No runs in {root}; `reverie train vae --data digits` makes one."])
+        return Answer(
+            {"runs": []},
+            [f"No runs in {root}; `reverie train vae --data digits` makes one, `reverie runs FOLDER` lists others."],
+        )
     rows = [[r["run"], r["model"], r["data"], _progress(r), r["status"], _number(r)] for r in found]
     shown = table(["run", "model", "data", "epochs", "status", "test number"], rows, right=(3,))
-    return Answer({"runs": found}, [shown])
+    return Answer({"runs": found}, [shown, f"Those in {root}; `reverie runs FOLDER` lists others."])
 
 
 def described(folder: Any) -> dict[str, Any]:
