@@ -85,10 +85,10 @@ def _named(entry: Entry, wish: Any) -> Dataset:
     rule = check_rule(wish.split_rule, entry.rules, entry.name)
     if wish.binarisation is None and wish.likelihood in (None, "bernoulli"):
         wish = replace(wish, binarisation=entry.binarisation)
-    if wish.binarisation == "means" and wish.likelihood is None and entry.binarisation is not None:
-        wish = replace(wish, likelihood="bernoulli")
     raw, text = entry.raw(rule)
     raw = counts.as_asked(raw, wish.likelihood, wish.binarisation, entry.name)
+    if wish.binarisation == "means" and entry.binarisation is not None:
+        raw = replace(raw, likelihood="bernoulli")
     found = describe.understand([rows.x for rows in raw.splits.values()], entry.shape, raw.columns)
     # A rule may give a row twice; the default split gives every row once.
     found = replace(found, rows=sum(entry.rows))

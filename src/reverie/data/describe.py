@@ -184,7 +184,7 @@ def choose(
         if value is not None and value not in known:
             raise ReverieError(f"{argument}: {value!r} is not one of {', '.join(known)}{nearest(str(value), known)}")
     if binarisation == "means":
-        suits = choose(found, likelihood, None, white)
+        suits = choose(found, likelihood, None, white, usual)
         return replace(suits, binarisation="means") if suits.binarisation == "dynamic" else suits
     asked = likelihood is not None
     why = "as asked" if asked else ""
@@ -208,7 +208,7 @@ def _suits(found: Understanding, binarisation: str | None, usual: str | None) ->
     if binarisation not in (None, "as-is"):
         return "bernoulli", "made binary"
     if usual is not None:
-        return usual, "how often each word occurs"
+        return usual, "how often each word occurs" if usual == "counts" else "pixels from black to white"
     if found.kind == "binary":
         return "bernoulli", "two values"
     if found.kind == "grey" and binarisation is None and found.ends >= DRAWN:
