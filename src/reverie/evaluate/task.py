@@ -62,7 +62,7 @@ def judged(
 
 
 def _judge(model: Judged, key: Any, x: Any, given: Any) -> Any:
-    return model.judge(x, given)
+    return {**model.judge(x, given), **model.judge_drawn(key, x, given)}
 
 
 def evaluate_task(
@@ -82,9 +82,9 @@ def evaluate_task(
         if not np.isfinite(values).all():
             raise ReverieError(f"{name}: row {chosen[~np.isfinite(values)][0]} is not finite; look at the weights")
         records[name] = Estimate.of_rows(
-            values, kind="exact", estimator=ESTIMATOR, unit=unit, binarisation=data.binarisation, split=split,
-            data_hash=data.hash, rows_of=size if len(chosen) < size else None,
-            note=interval_words(values > 0) if unit == "fraction" else None,
+            values, kind="estimate" if name in model.drawn else "exact", estimator=ESTIMATOR, unit=unit,
+            binarisation=data.binarisation, split=split, data_hash=data.hash,
+            rows_of=size if len(chosen) < size else None, note=_note(model, name, unit, values),
         )  # fmt: skip
     if components.METRIC in records and hasattr(model, "components"):
         records |= components.beside(model, data, rows, records[components.METRIC])
@@ -93,6 +93,12 @@ def evaluate_task(
     blank = np.zeros(len(chosen))
     result = RowResult(first, blank, blank + 1.0, chosen, 1, ESTIMATOR, 0, size, kind="exact", units="file", info=more)
     return records, result
+
+
+def _note(model: Judged, name: str, unit: str, values: np.ndarray) -> str | None:
+    if name in model.drawn:
+        return "one draw a row, by its content"
+    return interval_words(values > 0) if unit == "fraction" else None
 
 
 def validator() -> Callable[[Any, Dataset, Any], Estimate]:

@@ -279,6 +279,15 @@ class Judged(eqx.Module):
         """Return the metrics of one row, in the model's units."""
         raise NotImplementedError
 
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        """Which of the metrics need a draw, such as of noise to be taken away again."""
+        return ()
+
+    def judge_drawn(self, key: PRNGKeyArray, x: Row, given: Given = None) -> dict[str, Float[Array, ""]]:
+        """Return those metrics of one row; in evaluation the key is the row's content's."""
+        return {}
+
 
 @runtime_checkable
 class Tells(Protocol):
@@ -295,7 +304,10 @@ class Tells(Protocol):
 
 @runtime_checkable
 class Stacks(Protocol):
-    """Is a stack of features that a feed-forward network of sigmoids computes: `reverie classify`."""
+    """Is a stack of features that a feed-forward network computes: `reverie classify`.
+
+    Of sigmoids, unless an attribute `activation` names other units.
+    """
 
     def feed_forward(self) -> tuple[tuple[Float[Array, "_ _"], Float[Array, " _"]], ...]:
         """Return weights (n_l, n_{l+1}) and biases (n_{l+1},) of the layers, from the data upwards."""

@@ -265,7 +265,7 @@ def recipe(
     brief: Brief,
     *,
     hidden: tuple[int, ...] = (500, 1000),
-    units: Literal["sigmoid", "relu"] = "sigmoid",
+    units: Literal["sigmoid", "relu", "tanh"] = "sigmoid",
     augmented: bool = False,
     labels: int | None = None,
     labels_seed: int = 0,

@@ -1,9 +1,11 @@
 """Layers of an autoencoder learnt one by one, each as a restricted Boltzmann machine or as a shallow autoencoder.
 
 A layer learns on the means that the layers below make of the data.  A machine's own biases are those of the way up and
-of the way down; its weights go both ways.
+of the way down; its weights go both ways.  A shallow autoencoder may be a plain one, a denoising one (``dae``), which
+gives back the clean means from corrupted ones, or a contractive one (``cae``).
 
-References: Hinton & Salakhutdinov 2006; Bengio, Lamblin, Popovici & Larochelle 2007.
+References: Hinton & Salakhutdinov 2006; Bengio, Lamblin, Popovici & Larochelle 2007; Vincent et al. 2010; Rifai et al.
+2011.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError
+from reverie.models.reconstructing._net import ENDS, SLOPES, Net, contraction
 from reverie.models.undirected import _pretrain as layerwise
+from reverie.nn.blocks import ACTIVATIONS
 from reverie.nn.laws import bernoulli_log_prob
 from reverie.nn.units import Binary, Gaussian, Units
 from reverie.train.draws import minibatch
@@ -26,9 +30,7 @@ from reverie.train.optimise import Adam
 from reverie.train.optimise import schedule as falling
 from reverie.train.recipe import Player, Recipe
 
-#: A `DeepAutoencoder`, which builds on this file.
-Net = Any
-How = Literal["rbm", "ae", "none"]
+How = Literal["rbm", "ae", "dae", "cae", "none"]
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,8 @@ def below(model: Net, rows: Float[Array, "B D"], layer: int) -> Float[Array, "B 
 
 def units_of(model: Net, layer: int) -> Units:
     """Return what a layer of the stack is made of while it is learnt."""
-    linear = (layer == 0 and model.real) or layer == model.depth
-    width = model.up[layer].shape[0] if layer < model.depth else model.components
+    linear = model.real if layer == 0 else model.units_at(layer) == "linear"
+    width = model.up[layer].shape[0] if layer < model.depth else model.code_width
     return Gaussian(jnp.zeros(width)) if linear else Binary()
 
 
@@ -106,31 +108,38 @@ def machine_gradients(stack: Stack, layer: int) -> Any:
     return found
 
 
-def shallow(layer: int) -> Any:
-    """Return the objective of the autoencoder between layers `layer` and `layer` + 1."""
+def shallow(layer: int, how: How = "ae", cost: float = 0.0) -> Any:
+    """Return the objective of the autoencoder between layers `layer` and `layer` + 1; `cost` of the contraction."""
 
     def found(model: Net, batch: dict[str, Any], carry: Any, key: PRNGKeyArray) -> tuple[Array, Any, dict[str, Array]]:
         rows = jax.lax.stop_gradient(below(model, batch["x"], layer))
-        above = jax.vmap(lambda a: model.lifted(a, layer))(rows)
-        fields = above @ model.down[layer] + model.down_biases[layer]
-        return loss_of(rows, fields, layer == 0 and model.real), carry, {}
+        kind = model.units_at(layer) if layer else ""
+        seen = model.corruption(key, rows, ENDS.get(kind, (0.0, 1.0))) if how == "dae" else rows
+        above = jax.vmap(lambda a: model.lifted(a, layer))(seen)
+        fields = above @ model.decoder[layer] + model.down_biases[layer]
+        linear = model.real if layer == 0 else kind != "sigmoid"
+        loss = loss_of(rows, ACTIVATIONS[kind](fields) if layer and linear else fields, linear)
+        if how == "cae":
+            slopes = SLOPES[model.units_at(layer + 1)](above)
+            loss += cost * jax.vmap(lambda s: contraction([model.up[layer]], [s]))(slopes).mean()
+        return loss, carry, {}
 
     return found
 
 
 def stage_of(model: Net, data: Dataset, how: How, stack: Stack, rate: float, batch: int, layer: int,
-             main: Callable[[], Recipe]) -> Recipe:  # fmt: skip
+             main: Callable[[], Recipe], cost: float = 0.0) -> Recipe:  # fmt: skip
     """Return the recipe of one layer's learning, the following layers' after it, and `main` after the last's."""
 
     def following(model: Net, data: Dataset, carry: Any) -> tuple[Net, Recipe]:
         if layer + 1 < model.depth:
-            return model, stage_of(model, data, how, stack, rate, batch, layer + 1, main)
+            return model, stage_of(model, data, how, stack, rate, batch, layer + 1, main, cost)
         return (model.unrolled() if how == "rbm" else model), main()
 
     mine = {f"{part}.{layer}" for part in ("up", "up_biases", "down_biases")}
-    if how == "ae":
+    if how != "rbm":
         steps = max(1, round(stack.epochs * data.size("train") / batch))
-        player = Player(Adam()(falling("cosine", rate, steps)), shallow(layer),
+        player = Player(Adam()(falling("cosine", rate, steps)), shallow(layer, how, cost),
                         moves=lambda path: path in mine | {f"down.{layer}"})  # fmt: skip
         return Recipe(draw=minibatch(data, batch), players=(player,), batch=batch, next=following,
                       epochs=stack.epochs, name=f"layer {layer + 1}")  # fmt: skip
