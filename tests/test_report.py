@@ -301,7 +301,17 @@ def test_a_run_that_has_only_begun_has_a_page(tmp_path: Path) -> None:
     write_record(tmp_path, "vae", 0)
     found = Page(page.write(tmp_path))
     assert found.sections == ALWAYS
-    assert f"reverie evaluate {tmp_path.name}" in found.words
+    # Tests are run from their folder.
+    assert "reverie evaluate ." in found.words
+
+
+def test_commands_run_from_where_the_page_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "runs" / "vae"
+    folder.mkdir(parents=True)
+    write_record(folder, "vae", 0)
+    monkeypatch.chdir(tmp_path)
+    found = Page(page.write(folder))
+    assert "reverie evaluate runs/vae" in found.words and str(tmp_path) not in found.words
 
 
 def test_parts_of_the_memory_may_be_missing(tmp_path: Path) -> None:
@@ -735,3 +745,16 @@ def test_a_report_needs_no_jax(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[] False"
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_legend_of_learning_curves_covers_none_of_them(count: int) -> None:
+    x = np.arange(1.0, 21.0)
+    made = [figures.Curve(f"run-{i}", x, -30.0 / x, "bound", x, -31.0 / x - i) for i in range(count)]
+    drawing = figures.learning_curves(made)
+    drawing.draw_without_rendering()
+    axes = drawing.axes[0]
+    legend = axes.get_legend()
+    assert legend is not None and len(legend.get_texts()) == 2 * count
+    assert legend.get_window_extent().y0 >= axes.get_window_extent().y1 - 0.5
+    assert axes.get_window_extent().height > 0.5 * drawing.bbox.height

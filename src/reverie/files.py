@@ -53,6 +53,12 @@ def write_making_folder(path: Path, data: bytes) -> None:
     write_atomic(path, data)
 
 
+def spoken(path: Path) -> str:
+    """Return a path as a command should name it: from the current folder where it is inside it, else whole."""
+    whole, here = path.resolve(), Path.cwd()
+    return str(whole.relative_to(here)) if whole.is_relative_to(here) else str(whole)
+
+
 def write_all(descriptor: int, data: bytes) -> None:
     """Write all of `data`; one call to the system may take only a part (a nearly full disk, more than 2 GiB)."""
     rest = memoryview(data)

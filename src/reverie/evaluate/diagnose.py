@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ import numpy as np
 from reverie.estimate import Estimate
 from reverie.evaluate.certify import LOW_ESS
 from reverie.evaluate.tasks import ACTIVE
+from reverie.files import spoken
 
 #: A unit that is on, or off, for less than this share of rows tells them nothing.
 IDLE = 0.01
@@ -42,7 +44,7 @@ def diagnose(facts: Facts) -> list[dict[str, str]]:
 def gather(folder: str | Path, baseline: Estimate | None = None) -> dict[str, Any]:
     """Return the facts of a run folder; what is missing or damaged is left out, for the report to complain of."""
     path = Path(folder)
-    facts: dict[str, Any] = {"folder": path.name}
+    facts: dict[str, Any] = {"folder": shlex.quote(spoken(path))}
     for name, file in (("run", "run.json"), ("evaluation", "evaluation.json")):
         facts[name] = _json(path / file)
     lines = [_parsed(line) for line in _text(path / "metrics.jsonl").splitlines()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -216,7 +215,7 @@ def _samples(runs: Sequence[RunView]) -> Section:
 def _without(runs: Sequence[RunView]) -> Block | None:
     """Return whose pictures are not here, and what makes them."""
     notes = [
-        ("plain", f"{run.name} has no pictures yet: `reverie report {shlex.quote(str(run.path))}` makes them; then "
+        ("plain", f"{run.name} has no pictures yet: `reverie report {run.place}` makes them; then "
                   "compare again.")
         for run in runs
     ]  # fmt: skip

@@ -60,8 +60,9 @@ def legend_above(axes: Axes, columns: int = 2) -> None:
 @drawn
 def learning_curves(curves: Sequence[Curve], unit: str = "nats") -> Figure:
     """Draw the training value (thin) and the validation log-likelihood (thick) over epochs, the best one marked."""
-    figure, axes = blank(480, 270)
     several = len(curves) > 1
+    # Room for two lines of the legend for each of several runs.
+    figure, axes = blank(480, 270 + 28 * len(curves) * several)
     for i, curve in enumerate(curves):
         colour, valid_colour = RUNS[i % len(RUNS)], RUNS[i % len(RUNS)] if several else SECOND
         who = f" {curve.name}: " if several else ""
@@ -79,7 +80,7 @@ def learning_curves(curves: Sequence[Curve], unit: str = "nats") -> Figure:
     axes.set_xlabel("epoch")
     axes.set_ylabel(unit)
     axes.set_ylim(*_worth_seeing(curves))
-    axes.legend(loc="lower right")
+    legend_above(axes, 1 if several else 2)
     return figure
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +15,7 @@ import numpy as np
 
 from reverie.errors import ReverieError
 from reverie.estimate import Estimate
+from reverie.files import spoken
 from reverie.train.folder import RunFolder
 from reverie.train.journal import Journal
 
@@ -59,6 +61,11 @@ class RunView:
     @property
     def path(self) -> Path:
         return self.folder.path
+
+    @property
+    def place(self) -> str:
+        """The folder as a command that is typed where this page was asked for names it."""
+        return shlex.quote(spoken(self.path))
 
     @property
     def model(self) -> str:

@@ -68,7 +68,7 @@ def numbers(run: RunView) -> Section:
     section = Section("numbers", "Likelihood")
     if not run.numbers:
         text = "No certified number yet. This command computes one: "
-        section.add(Block("command", f"reverie evaluate {run.path.name}", text))
+        section.add(Block("command", f"reverie evaluate {run.place}", text))
         return section
     first = run.numbers[0]
     if not likelihood(first):

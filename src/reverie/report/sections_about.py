@@ -8,6 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from reverie.files import spoken
 from reverie.report import blocks
 from reverie.report.blocks import Block, Section
 from reverie.report.reading import RunView
@@ -35,12 +36,14 @@ def command(run: RunView) -> str:
     record = run.record
     asked = dict(record.get("data_arguments") or {})
     source = asked.get("source", run.data.get("source", run.data.get("name", "")))
-    words = ["reverie", "train", run.model, "--data", str(run.path / source if asked.get("in_folder") else source)]
+    where = spoken(run.path / source) if asked.get("in_folder") else str(source)
+    words = ["reverie", "train", run.model, "--data", where]
     for key in ("binarisation", "split_rule", "likelihood"):
         if asked.get(key) is not None:
             words += [f"--{key.replace('_', '-')}", str(asked[key])]
     if asked.get("seed"):
         words += ["--data-seed", str(asked["seed"])]
+    words += ["--refit"] if asked.get("refit") else []
     words += ["--seed", str(record.get("seed", 0))]
     plan = record.get("plan") or {}
     if plan.get("asked_steps"):

@@ -61,7 +61,7 @@ def _perplexities(run: RunView, record: Mapping[str, Any]) -> Block | None:
         rows.append(_row(f"LDA, {len(record['topics'])} topics", Estimate.from_json(record["lda"])))
         said += "LDA's comes from a variational bound of the same words, so that the true one may be smaller."
     else:
-        said += f"`reverie topics {run.path.name} --lda` sets LDA beside."
+        said += f"`reverie topics {run.place} --lda` sets LDA beside."
     return blocks.table(["perplexity", "value ± standard error", "kind", "estimator", "documents"], rows, said,
                         numeric=(1, 4))  # fmt: skip
 
