@@ -14,12 +14,15 @@ from tests.toys import dataset, rows_of
 
 from reverie.data.dataset import Rows
 from reverie.errors import ReverieError
-from reverie.estimate import Estimate, paired_difference
+from reverie.estimate import Estimate, crossing, paired_difference
 from reverie.evaluate import tables
 from reverie.evaluate.arena import _rank, compare
 from reverie.evaluate.baseline import independent_baseline
 from reverie.evaluate.claims import Claim
 from reverie.evaluate.diagnose import diagnose, gather
+from reverie.evaluate.log_z import LogZ
+from reverie.report import sections_energy
+from reverie.report.blocks import estimate_cell
 
 CERTIFICATE = {"kind": "lower_bound", "estimator": "importance-1000", "measure": "mass", "binarisation": "dynamic",
                "split": "test", "data_hash": "abc"}  # fmt: skip
@@ -61,6 +64,69 @@ def test_a_paired_difference_is_known_better_than_either_number(tmp_path: Path) 
     assert pair["values"] == pytest.approx([better.mean(), base.mean()])
     assert compare([b, a])["vae - mem-vae"]["better"] == "mem-vae"
     json.dumps(found)
+
+
+def test_a_single_row_has_no_spread_to_tell() -> None:
+    one = Estimate.of_rows(np.array([-80.0]), kind="exact", estimator="enumerated")
+    assert str(one) == "= -80.00 nats (exact, enumerated, n=1)"
+    assert estimate_cell(one).endswith("</data>") and "±" not in estimate_cell(one)
+    two = Estimate.of_rows(np.array([-80.0, -82.0]), kind="exact", estimator="enumerated")
+    assert "-81.00 +- 1.00 nats" in str(two) and "±" in estimate_cell(two)
+
+
+def test_a_bracket_tells_the_error_of_its_ends() -> None:
+    ends = {"low": -86.5, "high": -86.3}
+    assert str(Estimate(-86.4, 0.6, 0.04, 300, "bracket", "ais-100x1000", **ends)) == (
+        "in [-86.50, -86.30] +- 0.60 nats (bracket, ais-100x1000, n=300, ends +- 0.04)"
+    )
+    assert "ends" not in str(Estimate(-86.4, 0.6, 0.0, 300, "bracket", "ais-100x1000", **ends))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        ((9.9, 0.02), (10.2, 0.02), None),
+        ((10.01, 0.02), (10.0, 0.02), "cross by 0.010, within their errors (0.028)"),
+        ((10.2, 0.02), (10.0, 0.02), "cross by 0.200, more than their errors (0.028)"),
+    ],
+)
+def test_sides_that_cross_are_told(low: tuple[float, float], high: tuple[float, float], words: str | None) -> None:
+    said = crossing(low, high)
+    assert said is None if words is None else words in (said or "")
+    rounds = [{"temperatures": 100, "ends": [
+        {"name": name, "kind": kind, "value": value, "error": error}
+        for (name, kind), (value, error) in (
+            (("forward", "lower_bound"), low), (("raise", "upper_bound"), (9.0, 0.1)), (("reverse", "estimate"), high)
+        )
+    ]}]  # fmt: skip
+    note = LogZ.from_json({
+        "value": 10.0, "low": 9.9, "high": 10.2, "error": 0.01, "ess": 50.0, "worst": 0.1, "estimator": "ais-100x100",
+        "rounds": rounds, "chains": 100,
+    }).crossing  # fmt: skip
+    assert note == said == sections_energy._crossing(rounds[0]["ends"])
+
+
+def refitted(path: Path, values: np.ndarray, apart: str | None, **changes: Any) -> Path:
+    found = run(path, values, data_hash="joined", **changes)
+    data = {"hash": "joined", **({"apart": apart} if apart else {})}
+    (found / "run.json").write_text(json.dumps({"format": 1, "model": "vae", "data": data}))
+    return found
+
+
+def test_a_refitted_run_is_compared_on_the_same_test_rows(tmp_path: Path) -> None:
+    plain = run(tmp_path / "plain", scores())
+    found = compare([refitted(tmp_path / "refitted", scores() + 1.0, "abc"), plain])
+    assert found["refitted - plain"]["difference"] == pytest.approx(1.0)
+    for name, apart in (("another", "abd"), ("unknown", None)):
+        with pytest.raises(ReverieError, match="their data differs"):
+            compare([refitted(tmp_path / name, scores(), apart), plain])
+
+
+def test_validation_rows_that_trained_are_not_compared(tmp_path: Path) -> None:
+    key, split = "valid/importance-1000", {"split": "valid"}
+    plain = run(tmp_path / "plain", scores(), key=key, **split)
+    with pytest.raises(ReverieError, match="their data differs"):
+        compare([refitted(tmp_path / "refitted", scores(), "abc", key=key, **split), plain], split="valid")
 
 
 def test_the_interval_covers_at_its_level(tmp_path: Path) -> None:
@@ -336,6 +402,15 @@ def test_the_validation_curve_is_looked_at() -> None:
     assert "best at epoch 5" in texts({"metrics": fallen}, "warning")
     assert "are the ones kept" in texts({"metrics": fallen, "run": {"select": "best"}}, "ok")
     assert diagnose({"metrics": curve([-86.0] * 20)}) == []
+
+
+def test_commands_name_the_folder_from_where_they_are_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = run(tmp_path / "runs" / "my run", scores())
+    (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, curve([-100.0 + i for i in range(20)]))))
+    for here, words in ((tmp_path, "resume 'runs/my run' --epochs 40"), (tmp_path / "runs", "resume 'my run' --ep"),
+                        (folder / "arrays", f"resume '{folder}' --epochs 40")):  # fmt: skip
+        monkeypatch.chdir(here)
+        assert words in texts(gather(folder), "warning")
 
 
 def test_a_sound_run_has_nothing_to_be_warned_of(tmp_path: Path) -> None:

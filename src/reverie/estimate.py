@@ -82,10 +82,29 @@ class Estimate:
         # A share is small, and two decimals would hide its error.
         d = 4 if self.unit == "fraction" else 2
         shown = f"{self.value:.{d}f}" if self.low is None else f"[{self.low:.{d}f}, {self.high:.{d}f}]"
-        return (
-            f"{_SIGNS[self.kind]} {shown} +- {self.standard_error:.{d}f} {self.unit} "
-            f"({self.kind.replace('_', ' ')}, {self.estimator}, n={self.n}{where})"
+        # One row has no spread to tell.
+        error = f" +- {self.standard_error:.{d}f}" if math.isfinite(self.standard_error) else ""
+        chance = (
+            f", ends +- {self.monte_carlo_error:.{d}f}" if self.kind == "bracket" and self.monte_carlo_error else ""
         )
+        return (
+            f"{_SIGNS[self.kind]} {shown}{error} {self.unit} "
+            f"({self.kind.replace('_', ' ')}, {self.estimator}, n={self.n}{where}{chance})"
+        )
+
+
+def crossing(low: tuple[float, float], high: tuple[float, float]) -> str | None:
+    """Return a sentence where the end of a bracket that should be low lies above the other, None elsewhere.
+
+    Args:
+        low, high: value and Monte Carlo error of the end that is too low in expectation, and of the other.
+    """
+    gap, error = low[0] - high[0], math.hypot(low[1], high[1])
+    if gap <= 0:
+        return None
+    if gap <= 2 * error:
+        return f"the sides cross by {gap:.3f}, within their errors ({error:.3f}): they agree as far as chains can tell"
+    return f"the sides cross by {gap:.3f}, more than their errors ({error:.3f}) explain: give more chains"
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> dict[str, float]:

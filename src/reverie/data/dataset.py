@@ -80,6 +80,7 @@ class Dataset:
         whole: whether the rows themselves lack nothing: what is missing then are columns of scale 0 alone.
         split_rule: the named rule that made the splits.
         refit: whether the validation rows are among those that train, so that nothing may be chosen on them.
+        apart: the hash before they were: data that share it have the same test rows.
         hash: SHA-256 over every split's bytes, shapes and classes.
         notes: what was understood of the data, a sentence each.
     """
@@ -100,6 +101,7 @@ class Dataset:
     whole: bool = False
     split_rule: str = "default"
     refit: bool = False
+    apart: str | None = None
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -132,7 +134,8 @@ class Dataset:
         y = None if train.y is None or valid.y is None else np.concatenate([train.y, valid.y])
         splits = {**self.splits, "train": Rows(np.concatenate([train.x, valid.x]), y)}
         note = f"Refit: the {len(valid.x):,} validation rows train, too; nothing is chosen on them."
-        return replace(self, splits=splits, refit=True, hash=hash_rows(splits), notes=(*self.notes, note))
+        how: dict[str, Any] = {"refit": True, "apart": self.hash, "hash": hash_rows(splits)}
+        return replace(self, splits=splits, notes=(*self.notes, note), **how)
 
     @property
     def resident(self) -> bool:
@@ -270,6 +273,7 @@ class Dataset:
             # Runs of before constant columns were left out do not say.
             "whole": record.get("whole", False),
             "refit": record.get("refit", False),
+            "apart": record.get("apart"),
         }
         return Dataset(**fields)
 
@@ -291,6 +295,7 @@ class Dataset:
             "whole": self.whole,
             "split_rule": self.split_rule,
             "refit": self.refit,
+            **({"apart": self.apart} if self.refit else {}),
             "hash": self.hash,
             "measure": self.measure,
             "notes": list(self.notes),

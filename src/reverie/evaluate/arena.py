@@ -35,6 +35,7 @@ class Judged:
     name: str
     key: str
     record: Estimate
+    data_hash: str | None
     values: np.ndarray
     variances: np.ndarray
     indices: np.ndarray
@@ -143,12 +144,25 @@ def _judged(path: Path, name: str, found: Mapping[str, Any], key: str) -> Judged
     if len({len(part) for part in rows}) > 1 or len(np.unique(rows[2])) < len(rows[2]):
         raise ReverieError(f"{file}: its arrays do not fit together; run `reverie evaluate {path}` again")
     order = np.argsort(rows[2])
-    return Judged(name, key, record, *(part[order] for part in rows))
+    return Judged(name, key, record, _whose(path, record), *(part[order] for part in rows))
+
+
+def _whose(path: Path, record: Estimate) -> str | None:
+    """Return the hash of the data that the rows are of.
+
+    The test rows of a run whose validation rows trained too are those of the data before they were joined.
+    """
+    try:
+        data = json.loads((path / "run.json").read_text()).get("data") or {}
+    except (OSError, ValueError, AttributeError):
+        data = {}
+    joined = record.split == "test" and data.get("apart") and record.data_hash == data.get("hash")
+    return data["apart"] if joined else record.data_hash
 
 
 def _require_same(a: Judged, b: Judged) -> None:
     for attribute, word in SAME.items():
-        mine, theirs = getattr(a.record, attribute), getattr(b.record, attribute)
+        mine, theirs = (getattr(r if attribute == "data_hash" else r.record, attribute) for r in (a, b))
         if mine != theirs:
             raise ReverieError(
                 f"compare: {a.name} and {b.name} cannot be compared, their {word} differs "

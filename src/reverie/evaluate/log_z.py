@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Float
 
 from reverie.errors import ReverieError
+from reverie.estimate import crossing
 from reverie.evaluate.annealing import Annealing, End, Plan, annealed_part
 from reverie.evaluate.rows import Watch, visiting_order
 from reverie.files import read_json, to_json, write_atomic
@@ -109,7 +110,15 @@ class LogZ:
             f"log Z in [{self.low:.3f}, {self.high:.3f}]: {ends}",
             f"{self.ess:.1f} effective of {self.chains} chains, the heaviest with {self.worst:.1%} of the weight; "
             f"{self.temperatures:,} temperatures after {doubled} doubling{'s' * (doubled != 1)}, {self.seconds:.0f} s",
+            *filter(None, [self.crossing]),
         ]
+
+    @property
+    def crossing(self) -> str | None:
+        """What there is to say where the forward end lies above the others, None elsewhere."""
+        found = [(end.name == "forward", (end.value, end.error)) for end in self.rounds[-1].ends]
+        there, back = ([end for forward, end in found if forward is side] for side in (True, False))
+        return crossing(there[0], max(back)) if there and back else None
 
 
 #: What a person calls the ends.

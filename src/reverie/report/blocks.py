@@ -74,6 +74,8 @@ def estimate_cell(record: Estimate) -> Markup:
         shown = Markup("∈ [{}, {}]").format(data(record.low, digits), data(record.high, digits))
     else:
         shown = Markup("{} {}").format(SIGNS.get(record.kind, "≈"), data(record.value, digits))
+    if not math.isfinite(record.standard_error):
+        return Markup(shown)
     return Markup("{} ± {}").format(shown, data(record.standard_error, digits))
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from reverie.errors import ReverieError
+from reverie.estimate import crossing
 from reverie.files import read_json
 from reverie.report import blocks, figures_energy
 from reverie.report.blocks import Section
@@ -69,11 +70,11 @@ def _sides(section: Section, found: Mapping[str, Any]) -> None:
     section.add(blocks.table(["side", "log Z, nats", "standard error", "what it is"], rows, numeric=(1, 2)))
     doubled = len(rounds) - 1
     section.add(blocks.facts([
-        ("bracket", f"[{found['low']:.3f}, {found['high']:.3f}]"),
+        ("bracket", f"[{found['low']:.3f}, {found['high']:.3f}], ends ± {found['error']:.3f}"),
         ("effective chains", f"{found['ess']:.1f} of {found['chains']}, the heaviest with {found['worst']:.1%}"),
         ("path", f"{found['temperatures']:,} temperatures after {doubled} doubling{'s' * (doubled != 1)}"),
         ("time", f"{found['seconds']:.0f} s"),
-        ("note", found.get("note")),
+        ("note", "; ".join(filter(None, (found.get("note"), _crossing(rounds[-1]["ends"])))) or None),
     ]))  # fmt: skip
     names = [end["name"] for end in rounds[-1]["ends"]]
     ends = {_ENDS[n]: [(e["value"], e["error"]) for r in rounds for e in r["ends"] if e["name"] == n] for n in names}
@@ -81,6 +82,13 @@ def _sides(section: Section, found: Mapping[str, Any]) -> None:
     drawing = figures_energy.log_z_rounds(lengths, ends, found.get("truth"))
     alt = f"log Z from each side at {len(lengths)} lengths of path"
     section.add(blocks.figure(drawing, alt, "Forwards rises and the other sides fall as the path gets longer."))
+
+
+def _crossing(ends: Sequence[Mapping[str, Any]]) -> str | None:
+    there, back = (
+        [(e["value"], e["error"]) for e in ends if (e["name"] == "forward") is side] for side in (True, False)
+    )
+    return crossing(there[0], max(back)) if there and back else None
 
 
 def _over_training(run: RunView) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
