@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from reverie import asking, masking, reading
+from reverie.class_told import given_of
 from reverie.errors import ReverieError
 from reverie.evaluate import chains as watched
 from reverie.evaluate import components, filling, microscope, tasks
@@ -118,7 +119,7 @@ def _range(run: Trained) -> tuple[float, float]:
 
 def samples(run: Trained, *, seed: int = 0) -> None:
     """Keep 64 draws, means and samples."""
-    given = asking.given_of(run, 64, None)
+    given = given_of(run, 64, None)
     means, draws = tasks.samples(run.model, 64, seed=seed, given=given)
     run.folder.save_arrays("samples", means=display(run, means), samples=display(run, draws))
 

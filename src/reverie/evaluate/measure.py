@@ -15,7 +15,7 @@ from jaxtyping import Float
 from reverie.data.dataset import EVALUATION_SEED, Dataset
 from reverie.errors import ReverieError, nearest
 from reverie.estimate import Estimate
-from reverie.evaluate import annealed, energy, lengths, likelihood
+from reverie.evaluate import annealed, energy, lengths, likelihood, observed, parzen
 from reverie.evaluate.certify import (
     at,
     certify,
@@ -26,9 +26,10 @@ from reverie.evaluate.certify import (
     require_numbers,
 )
 from reverie.evaluate.classes import classes_of
+from reverie.evaluate.observed import Observed
 from reverie.evaluate.rows import RowResult, Watch, as_rows, row_words, visiting_order
 from reverie.evaluate.task import ESTIMATOR, Telling, evaluate_task
-from reverie.prob.contracts import Energy, Judged, Marginal, OfLengths, Tells, Topped
+from reverie.prob.contracts import Energy, Implicit, Judged, Marginal, OfLengths, Tells, Topped
 
 #: By contract: of a row's own latents (`Latent`), or of the partition function (`Energy`).
 LATENT: dict[str, Callable[..., RowResult]] = {
@@ -45,8 +46,10 @@ LENGTHS: dict[str, Callable[..., RowResult]] = {
     "exact": partial(lengths.annealed_lengths, exact=True),
     "ais": partial(lengths.annealed_lengths, exact=False),
 }
-#: Draws (or chains) per row, unless another number is asked for.
-SAMPLES = {"importance": 1000, "elbo": 100, "ais": 16}
+#: Of generators whose law is no formula: windows around what they generate, and annealing through noise around it.
+IMPLICIT: dict[str, Callable[..., Any]] = {parzen.NAME: parzen.evaluate_parzen, "ais": annealed.annealed}
+#: Draws (chains, windows) per row, unless another number is asked for.
+SAMPLES = {"importance": 1000, "elbo": 100, "ais": 16, parzen.NAME: parzen.SAMPLES}
 #: Rows of a split that does not fit in memory, unless another number is asked for.
 MOST_ROWS = 10_000
 
@@ -69,9 +72,9 @@ def evaluate(
 
     Args:
         split: ``train``, ``valid`` or ``test``.
-        estimator: ``importance``, ``elbo`` or ``ais`` of a model with latents; ``exact`` or ``ais`` of an energy
-            (default: the first that the model allows).
-        samples: draws per row (chains of ``ais``).
+        estimator: ``importance``, ``elbo`` or ``ais`` of a model with latents; ``exact`` or ``ais`` of an energy;
+            ``parzen`` of whatever generates, or ``ais`` with a ``variance`` (default: the first that the model allows).
+        samples: draws per row (chains of ``ais``, windows of ``parzen``).
         rows: score so many rows, chosen at random by `seed`; a smaller number chooses some of a larger one's.
         minutes: stop after so long; the record then says how many rows were done.
         resume: file of partial results, to be given again to go on.
@@ -81,7 +84,8 @@ def evaluate(
         ``log_likelihood`` (of the marginal, for a class-conditional model, which then also has
         ``conditional_log_likelihood`` and ``classification_error`` on labelled rows; a joint
         model of rows and classes the error and its ``cross_entropy``); values by ascending index into the split, in
-        the file's own units.  Of a model judged by its task: its metrics, and the first one's values.
+        the file's own units.  Of a model judged by its task: its metrics, and the first one's values.  By windows:
+        ``parzen``, which is no log-likelihood; through noise around a generator: ``noisy_log_likelihood``.
 
     Raises:
         ReverieError: for an unknown split or estimator, or numbers that make no sense.
@@ -95,12 +99,23 @@ def evaluate(
         if samples is not None:
             raise ReverieError(f"samples: a {type(model).__name__} draws none to be judged; leave it out")
         return evaluate_task(model, data, split, gather(data, split, chosen), chosen, progress)
+    if estimator == parzen.NAME:
+        _untimed(minutes)
+        data, number = parzen.judged_view(data), {} if samples is None else {"samples": samples}
+        return parzen.evaluate_parzen(
+            model, data, split, gather(data, split, chosen), chosen, seed=seed, watch=progress, **number, **more
+        )
+    model = observed.taken(model, data, estimator, more, seed)
+    data = parzen.judged_view(data) if isinstance(model, Observed) else data
     prior = class_frequencies(data) if classes_of(model) else None
     result = estimators(model)[estimator](
         model, gather(data, split, chosen), **_samples(model, estimator, samples), seed=seed, minutes=minutes,
         class_prior=prior, resume=resume, progress=progress, **more,
     )  # fmt: skip
     result = in_file_units(at(result, chosen, size), data, split)
+    if isinstance(model, Observed):
+        result = dataclasses.replace(result, estimator=observed.named(model, result.estimator))
+        return observed.certified(certify(result, data, split), model), result
     if isinstance(model, OfLengths):
         return lengths.records(result, data, split, gather(data, split, chosen)), result
     certificate = energy.certify_energy if isinstance(model, Energy) else certify
@@ -137,9 +152,12 @@ def estimators(model: Any) -> dict[str, Callable[..., Any]]:
         return {ESTIMATOR: evaluate_task}
     if isinstance(model, OfLengths):
         return LENGTHS
+    if isinstance(model, Implicit):
+        return IMPLICIT
+    windows = {parzen.NAME: parzen.evaluate_parzen}
     if isinstance(model, Topped):
-        return {**ENERGY, "importance": energy.annealed_energy}
-    return ENERGY if isinstance(model, Energy) else LATENT
+        return {**ENERGY, "importance": energy.annealed_energy, **windows}
+    return {**(ENERGY if isinstance(model, Energy) else LATENT), **windows}
 
 
 def default_estimator(model: Any) -> str:
@@ -147,7 +165,16 @@ def default_estimator(model: Any) -> str:
     if isinstance(model, Energy):
         counts = lengths.countable if isinstance(model, OfLengths) else energy.countable
         return "exact" if counts(model) else "ais"
+    if isinstance(model, Implicit):
+        return parzen.NAME
     return ESTIMATOR if isinstance(model, Judged) else "importance"
+
+
+def _untimed(minutes: float | None) -> None:
+    if minutes is not None:
+        raise ReverieError(
+            f"minutes: {parzen.NAME} does all rows at once and takes none; give fewer --samples or --rows"
+        )
 
 
 def _samples(model: Any, estimator: str, samples: int | None) -> dict[str, int]:
@@ -204,6 +231,9 @@ def score(
             a row's score depends on nothing but the row and `seed`.
         more: further arguments of the estimator, such as what is ``kept`` of log Z.
     """
+    if isinstance(model, Implicit):
+        return parzen.score(model, data, view(parzen.judged_view(data), stored), samples=samples, seed=seed,
+                            hashed=data.hash_of(as_rows(stored)), watch=progress)  # fmt: skip
     x = view(data, stored)
     prior = class_frequencies(data) if classes_of(model) else None
     name = default_estimator(model)

@@ -163,9 +163,9 @@ def _reconstruct(model: Any, key: PRNGKeyArray, x: Array, given: Array | None) -
 
 
 def samples(
-    model: Any, n: int, *, seed: int = 0, given: Given = None
+    model: Any, n: int, *, seed: int = 0, given: Given = None, start: int = 0
 ) -> tuple[Float[np.ndarray, "n D"], Float[np.ndarray, "n D"]]:
-    """Return (E[x | h], x) of n draws from the model; draw i depends on (seed, i) alone.
+    """Return (E[x | h], x) of draws `start` to `start` + n from the model; draw i depends on (seed, i) alone.
 
     Raises:
         ReverieError: for no draw at all.
@@ -173,7 +173,7 @@ def samples(
     if n < 1:
         raise ReverieError(f"n: {n} is not a number of samples; give 1 or more")
     # A counter stands for the row: its "content" is the number of the draw.
-    counters = np.arange(n, dtype=np.float32)[:, None]
+    counters = np.arange(start, start + n, dtype=np.float32)[:, None]
     means, draws = over_rows(_sample, model, counters, given, seed)
     return means, draws
 
