@@ -34,6 +34,8 @@ def test_a_resumed_task_is_not_thought_faster_than_it_is() -> None:
     clock, stream = Clock(), io.StringIO()
     with progress.Lines(stream, clock).task("more", 100) as task:
         task.update(50)
+        clock.now = 5.0
+        task.update(55)
         clock.now = 10.0
         task.update(60)
     assert "40 s to go" in stream.getvalue()
@@ -45,10 +47,16 @@ def test_time_to_go_leaves_compiling_out() -> None:
         # The first word comes after what was compiled, and says nothing of the speed.
         clock.now = 30.0
         task.update(2)
-        clock.now = 40.0
-        task.update(12)
-    first, second = stream.getvalue().splitlines()
-    assert "to go" not in first and "1:28 to go" in second
+        # Nor does the second, before which the validation was compiled.
+        clock.now = 90.0
+        task.update(3)
+        for step in range(4, 13):
+            clock.now = 87.0 + step
+            task.update(step)
+        clock.now = 101.0
+        task.update(14)
+    first, second, third = stream.getvalue().splitlines()
+    assert "to go" not in first and "to go" not in second and "1:26 to go" in third
 
 
 def test_bars_show_numbers_on_stderr_and_leave_stdout_alone(capsys: pytest.CaptureFixture[str]) -> None:

@@ -61,6 +61,31 @@ class Quiet:
         pass
 
 
+class Pace:
+    """How fast something goes: what came before the first word, and the longest wait after it, are left out.
+
+    Before it a resumed task was done already; and in the longest wait something was compiled, more often than not.
+    """
+
+    def __init__(self) -> None:
+        self._at: tuple[float, float] | None = None
+        self._all = self._longest = 0.0, 0.0
+
+    def update(self, done: float, now: float) -> None:
+        """Say that `done` of the whole is done at the time `now`, in seconds."""
+        if self._at is not None:
+            wait = now - self._at[1], done - self._at[0]
+            self._all = self._all[0] + wait[0], self._all[1] + wait[1]
+            self._longest = max(self._longest, wait)
+        self._at = done, now
+
+    def rest(self, total: float) -> float | None:
+        """Return the seconds to go, None while nothing is known."""
+        if self._at is None:
+            return None
+        return remaining(self._all[1] - self._longest[1], total - self._at[0], self._all[0] - self._longest[0])
+
+
 class Lines:
     """Where nobody watches a terminal: a line of text at most every ten seconds, and none for what is quick."""
 
@@ -78,17 +103,15 @@ class _Line:
     def __init__(self, description: str, total: float, stream: TextIO, clock: Any) -> None:
         self._description, self._total, self._stream, self._clock = description, total, stream, clock
         self._began = self._told = clock()
-        self._first: tuple[float, float] | None = None
+        self._pace = Pace()
 
     def update(self, done: float, **numbers: float) -> None:
         now = self._clock()
-        if self._first is None:
-            # A resumed task does not begin at nothing, and what comes before the first word is compiling.
-            self._first = done, now
+        self._pace.update(done, now)
         if now - self._told < INTERVAL:
             return
         self._told = now
-        rest = remaining(done - self._first[0], self._total - done, now - self._first[1])
+        rest = self._pace.rest(self._total)
         parts = [f"{self._description}: {done:g}/{self._total:g}", f"{clock_text(now - self._began)} so far"]
         parts += [f"{clock_text(rest)} to go"] if rest is not None else []
         print(", ".join([*parts, *numbers_text(numbers)]), file=self._stream, flush=True)
@@ -105,7 +128,7 @@ class Bars:
 
     def __init__(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
         from rich.progress import Progress as Live
 
         self._live = Live(
@@ -113,7 +136,7 @@ class Bars:
             BarColumn(),
             TaskProgressColumn(),
             TimeElapsedColumn(),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[rest]}", markup=False),
             TextColumn("{task.fields[numbers]}", markup=False),
             console=Console(stderr=True),
             refresh_per_second=8,
@@ -130,7 +153,7 @@ class Bars:
         if self._open == 0:
             self._live.start()
         self._open += 1
-        return self._live.add_task(description, total=total, numbers="")
+        return self._live.add_task(description, total=total, numbers="", rest="")
 
     def leave(self) -> None:
         self._open -= 1
@@ -139,19 +162,22 @@ class Bars:
             for number in self._live.task_ids:
                 self._live.remove_task(number)
 
-    def update(self, number: Any, done: float, numbers: dict[str, float]) -> None:
+    def update(self, number: Any, done: float, rest: float | None, numbers: dict[str, float]) -> None:
         shown: dict[str, Any] = {"numbers": "  ".join(numbers_text(numbers))} if numbers else {}
-        self._live.update(number, completed=done, **shown)
+        to_go = "" if rest is None else f"{clock_text(rest)} to go"
+        self._live.update(number, completed=done, rest=to_go, **shown)
 
 
 class _Bar:
     def __init__(self, bars: Bars, description: str, total: float) -> None:
         self._bars, self._description, self._total = bars, description, total
         self._number: Any = None
+        self._pace = Pace()
 
     def update(self, done: float, **numbers: float) -> None:
         if self._number is not None:
-            self._bars.update(self._number, done, numbers)
+            self._pace.update(done, time.monotonic())
+            self._bars.update(self._number, done, self._pace.rest(self._total), numbers)
 
     def __enter__(self) -> _Bar:
         self._number = self._bars.enter(self._description, self._total)
