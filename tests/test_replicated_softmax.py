@@ -255,6 +255,26 @@ def test_annealing_is_unbiased_at_few_temperatures_and_brackets_at_many() -> Non
             assert abs(end.value - truth[n]) < 4.5 * end.error + 0.05, (n, end)
 
 
+def test_lengths_are_annealed_in_blocks_of_one_size_and_progress_never_falls(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted, told, blocks = np.r_[1:23, 4000], [], []
+
+    def block(self: Any, numbers: np.ndarray, watch: Any, of: int) -> dict[int, Any]:
+        blocks.append(numbers.tolist())
+        # The last one ends before its longest path.
+        for done in (1, 30) if 4000 in numbers else (1, 600):
+            watch(done)
+        return dict.fromkeys(numbers.tolist(), of)
+
+    monkeypatch.setattr(length_chains.Lengths, "block", block)
+    found = length_chains.Lengths(
+        None, np.zeros((1, 2)), np.zeros(1, int), Plan(2, 100, 150), 0, watch=lambda done, **_: told.append(done)
+    ).all(wanted, {}, None)
+    assert sorted(found) == wanted.tolist() and set(found.values()) == {3}
+    # A long document is there once: a block takes as long as its longest.
+    assert {len(b) for b in blocks} == {8} and blocks[2].count(4000) == 1
+    assert told == sorted(told) and told[-1] <= 3 * (2 * 150 - 100)
+
+
 def test_a_bracket_is_of_each_length_and_says_so() -> None:
     model = machine(4, 3, scale=0.7)
     rows = np.concatenate([counts_of(4, 2), counts_of(4, 3)])

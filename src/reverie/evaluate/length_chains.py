@@ -22,9 +22,9 @@ from reverie.evaluate.rows import Watch, visiting_order
 from reverie.prob import partition
 from reverie.prob.anneal import Annealed
 
-#: How many documents of a length RAISE takes, and lengths that are annealed at once.
+#: How many documents of a length RAISE takes, and lengths that are annealed at once, at most.
 RAISED = 5
-_BLOCK = 40
+_BLOCK = 10
 
 
 class Store(Protocol):
@@ -47,12 +47,14 @@ class Lengths:
 
     def all(self, wanted: Int[np.ndarray, " L"], done: Mapping[int, LogZ], store: Store | None) -> dict[int, LogZ]:
         """Return the log Z of every length, kept as they are found; `done` are those known before."""
-        # Like lengths together: a block takes as long as its longest document.
-        blocks = [wanted[i : i + _BLOCK] for i in range(0, len(wanted), _BLOCK)]
+        # Few and like lengths together, as a block takes as long as its longest document; of one size, so that all
+        # run on one executable, and filled up with short ones.
+        blocks = np.array_split(wanted, -(-len(wanted) // _BLOCK))
         found: dict[int, LogZ] = {}
         for number, block in enumerate(blocks):
-            padded = np.concatenate([block, np.full(min(_BLOCK, len(wanted)) - len(block), block[-1])])
-            watch = None if self.watch is None else _part(self.watch, number, len(blocks))
+            padded = np.concatenate([np.full(len(blocks[0]) - len(block), block[0]), block])
+            most = 3 * (2 * max(self.plan.most, self.plan.temperatures) - self.plan.temperatures)
+            watch = None if self.watch is None else _part(self.watch, number, len(blocks), most)
             found |= self.block(padded, watch, len(blocks))
             if store is not None:
                 store.keep({**done, **found})
@@ -158,6 +160,6 @@ def _back(ends: Sequence[End]) -> End:
     return max(ends[1:], key=lambda end: end.value)
 
 
-def _part(watch: Watch, number: int, of: int) -> Watch:
-    # Each block as its share of the whole.
-    return lambda done, **numbers: watch(round((number * done + done) / of), **numbers)
+def _part(watch: Watch, number: int, of: int, most: int) -> Watch:
+    # Each block as its share of the whole; one that ends before its longest path is done at once.
+    return lambda done, **numbers: watch(round((number * most + done) / of), **numbers)
