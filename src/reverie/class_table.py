@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import shlex
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from reverie.data.dataset import Dataset
+from reverie.errors import Interrupted
 from reverie.estimate import Estimate
 from reverie.evaluate import baselines as methods
 from reverie.evaluate import classification, tasks
@@ -55,7 +60,7 @@ class Question:
     @property
     def refitted(self) -> bool:
         """Whether the validation rows are learnt from though the run left them out."""
-        return self.data.refit and not self.run.facts.refit
+        return self.data.refit and (self.other or not self.run.facts.refit)
 
     @property
     def mark(self) -> str:
@@ -81,7 +86,7 @@ class Question:
         def codes() -> dict[str, np.ndarray]:
             return {split: tasks.encode(model, rows) for split, rows in x.items()}
 
-        able = isinstance(model, Encodes) and not isinstance(model, Judged)
+        able = isinstance(model, Encodes) and not (isinstance(model, Judged) and model.supervised)
         return methods.Problem(x, y, self.hidden, self.seed, codes if able else None, watch, self.data.refit)
 
 
@@ -148,3 +153,25 @@ def keep_pictures(question: Question, net: Trained) -> None:
         said=said[worst],
         sure=p[worst, said[worst]],
     )
+
+
+@contextlib.contextmanager
+def gone_on_with(run: Trained, again: Mapping[str, Any]) -> Iterator[None]:
+    """Have a training that is stopped name the command that goes on with all that was asked, not with it alone."""
+    try:
+        yield
+    except Interrupted as stopped:
+        where, _, _ = str(stopped).partition("; go on with")
+        raise Interrupted(f"{where}; go on with: {_command(run, again)}", run=stopped.run) from None
+
+
+def _command(run: Trained, again: Mapping[str, Any]) -> str:
+    """Return the command line of a call."""
+    words = ["reverie", "classify", str(run.path)]
+    for name, value in again.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is not None and value is not False:
+            # Rows that came as arrays have no name to be given again.
+            own = "ROWS" if name == "data" and not isinstance(value, str | Path) else value
+            words += [flag] if value is True else [flag, f"{own:g}" if isinstance(own, float) else str(own)]
+    return shlex.join(words)

@@ -15,7 +15,7 @@ import numpy as np
 
 from reverie import asking, models, run_data, training
 from reverie import data as data_floor
-from reverie.class_table import Question, keep, keep_pictures, read
+from reverie.class_table import Question, gone_on_with, keep, keep_pictures, read
 from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError
 from reverie.evaluate import baselines as methods
@@ -84,7 +84,8 @@ def classify(
 
     Returns:
         ``data``, ``labels``, ``results`` (a record a method: ``method``, ``title``, ``test``, ``low``, ``high``,
-        ``seconds``, ...) and ``runs``, the folders of the classifiers.
+        ``seconds``, ..., and ``kept``, whether it was not asked for now but is known from before) and ``runs``, the
+        folders of the classifiers.
 
     Raises:
         ReverieError: for a run without a stack, rows without classes, or arguments that make no sense.
@@ -93,20 +94,28 @@ def classify(
     wanted = methods.names(baselines)
     numbers = [seed] if seeds is None else [seed + i for i in range(_positive("seeds", seeds))]
     question = asked(run, data, binarisation, labels, refit)
-    ready = isinstance(run.model, Judged)
+    ready = isinstance(run.model, Judged) and run.model.supervised
     if ready and (from_scratch or settings or epochs is not None or seeds is not None):
         raise ReverieError(f"classify: {run.path} is a classifier already; train another with `reverie train {MODEL}`")
-    nets = []
+    nets, done = [], set(wanted)
+    again = {"data": data, "binarisation": binarisation if binarisation != "means" else None, "epochs": epochs,
+             "seed": seed or None, "seeds": seeds, "labels": labels, "from_scratch": from_scratch, "refit": refit,
+             "baselines": baselines if baselines != "all" else None, "device": device, **settings}  # fmt: skip
     for number in [seed] if ready else numbers:
-        net = run if ready else fine_tune(
-            question, number, epochs, from_scratch, settings, minutes=minutes, device=device, progress=progress
-        )  # fmt: skip
+        with gone_on_with(run, again):
+            net = run if ready else fine_tune(
+                question, number, epochs, from_scratch, settings, minutes=minutes, device=device, progress=progress
+            )  # fmt: skip
         nets.append(net)
-        keep(question, _net_name(from_scratch, ready, number), told(question, net, from_scratch, ready, number))
+        name = _net_name(from_scratch, ready, number)
+        done.add(name)
+        keep(question, name, told(question, net, from_scratch, ready, number))
     if not from_scratch:
         keep_pictures(question, nets[0])
     beside(question, wanted, progress or Quiet())
-    return {**read(question), "runs": [str(net.path) for net in nets]}
+    found = read(question)
+    results = [{**one, "kept": one["method"] not in done} for one in found["results"]]
+    return {**found, "results": results, "runs": [str(net.path) for net in nets]}
 
 
 def asked(run: Trained, data: Any, binarisation: str, labels: int | None, refit: bool = False) -> Question:
@@ -121,9 +130,11 @@ def asked(run: Trained, data: Any, binarisation: str, labels: int | None, refit:
         raise ReverieError(
             f"classify: a {run.record['model']} has no stack of features to start from; give a run of {able}"
         )
-    if refit and labels is not None:
-        raise ReverieError("refit, labels: a few labelled rows are drawn from those that train; give one of them")
     dataset, arguments = labelled_rows(run, data, binarisation)
+    if (refit or dataset.refit) and labels is not None:
+        # They would be drawn from validation rows, too, and baselines would choose on what they have learnt.
+        whose = "" if refit else f" ({run.path} was trained with --refit)"
+        raise ReverieError(f"refit, labels: a few labelled rows leave others to choose by; give one of them{whose}")
     if refit:
         dataset, arguments = dataset.joined(), {**arguments, "refit": True}
     if labels is not None:
@@ -227,6 +238,7 @@ def _plan(
     if epochs is None:
         length = max(length, _STEPS * batch / rows)
     own: dict[str, Any] = {"hidden": question.hidden, "batch": batch, "labels": labels, "labels_seed": question.seed}
+    own["units"] = getattr(question.run.model, "activation", "sigmoid")
     if not from_scratch:
         augmented = isinstance(question.run.model, Augments) and len(question.hidden) > 1
         own |= {"augmented": augmented, "warmup": min(_ALONE * length, _MOST_ALONE)}

@@ -43,9 +43,11 @@ def keep_arrays(folder: RunFolder, data: Dataset) -> str:
     """Store data given as arrays in the run folder, so that the run can be resumed; return the file's name."""
     arrays = {}
     for split, rows in data.splits.items():
-        arrays[split] = np.asarray(rows.x[:]).reshape(-1, *data.shape)
+        # Validation rows that train too are kept once, and joined again when they are read.
+        own_rows = slice(data.size("train") - data.size("valid")) if data.refit and split == "train" else slice(None)
+        arrays[split] = np.asarray(rows.x[own_rows]).reshape(-1, *data.shape)
         if rows.y is not None:
-            arrays[f"{split}_labels"] = np.asarray(rows.y)
+            arrays[f"{split}_labels"] = np.asarray(rows.y)[own_rows]
     names = {"class_names": data.class_names, "columns": data.columns}
     arrays |= {key: np.asarray(strings) for key, strings in names.items() if strings}
     write_atomic(folder.path / "data.npz", npz_bytes(arrays))
@@ -63,6 +65,7 @@ def _kept(path: Path, recorded: Mapping[str, Any]) -> Dataset:
     arrays, facts = own.read_npz(path), Dataset.from_json(recorded)
     try:
         splits = {s: Rows(arrays[s].reshape(len(arrays[s]), -1), arrays.get(f"{s}_labels")) for s in facts.splits}
-        return dataclasses.replace(facts, splits=splits, hash=hash_rows(splits))
+        kept = dataclasses.replace(facts, splits=splits, refit=False, hash=hash_rows(splits))
+        return dataclasses.replace(kept.joined(), notes=facts.notes) if facts.refit else kept
     except (KeyError, TypeError, ValueError):
         raise ReverieError(f"{path}: holds other arrays than the run stored; put a copy of it back") from None
