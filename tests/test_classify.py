@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -16,7 +18,7 @@ import optax
 import pytest
 
 import reverie
-from reverie import cli, models
+from reverie import cli, models, using
 from reverie import data as data_floor
 from reverie.errors import Interrupted, ReverieError
 from reverie.evaluate import baselines, classification
@@ -196,6 +198,9 @@ def test_means_are_the_grey_rows_and_dynamic_draws_them() -> None:
     np.testing.assert_allclose(grey.rows("train", 0, 5), stored)
     np.testing.assert_allclose(grey.prepare(jax.random.key(0), jnp.asarray(stored * 16.0)), stored)
     assert (grey.likelihood, grey.binarisation) == ("bernoulli", "means")
+    assert any("Law: bernoulli (pixels from black to white); binarisation: means" in note for note in grey.notes)
+    asked = data_floor.load("digits", binarisation="means", likelihood="bernoulli").notes
+    assert any("Law: bernoulli (as asked)" in note for note in asked)
     real = data_floor.load(np.random.default_rng(0).normal(size=(40, 3)), binarisation="means")
     assert (real.likelihood, real.binarisation) == ("gaussian", "as-is")
     bits = data_floor.load(np.random.default_rng(0).integers(0, 2, (40, 3)), binarisation="means")
@@ -283,12 +288,19 @@ def test_classify_sets_the_fine_tuned_stack_beside_baselines(copied: reverie.Run
     monkeypatch.setattr(baselines, "run", lambda *_: pytest.fail("was known already"))
     again = by_method(copied.classify(baselines="logistic,knn", **SHORT))
     assert sha(net.path) == before and again["knn"]["test"] == results["knn"]["test"]
+    assert not any(one["kept"] for one in again.values())
+    # What was not asked for again is told as known from before.
+    some = by_method(copied.classify(baselines="knn", **SHORT))
+    assert {name for name, one in some.items() if one["kept"]} == {"logistic"}
 
 
 def test_stopped_and_gone_on_is_the_same_to_the_bit(copied: reverie.Run, stack: reverie.Run, tmp_path: Path) -> None:
     whole = stack.classify(baselines="none", **SHORT)["runs"][0]
-    with pytest.raises(Interrupted, match="reverie resume"):
+    with pytest.raises(Interrupted) as stopped:
         copied.classify(baselines="none", minutes=0.0, **SHORT)
+    # Resuming the network alone would leave out its evaluation and the baselines.
+    again = f"reverie classify {copied.path} --epochs 4 --baselines none --rate 0.01"
+    assert str(stopped.value) == f"stopped at step 0; go on with: {again}"
     cut = copied.path / "classifier"
     assert json.loads((cut / "run.json").read_text())["status"] == "stopped"
     copied.classify(baselines="none", **SHORT)
@@ -343,6 +355,27 @@ def test_other_labelled_rows_are_taken_as_the_runs(copied: reverie.Run, tmp_path
     # Kept beside, so that the run can be resumed without the file.
     (tmp_path / "mine.npz").unlink()
     assert reverie.load(copied.path / "classifier-mine").evaluate()["classification_error"].n > 10
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"), [(None, "over the last 2 epochs.*--epochs 40"), (250, "over the last 8 epochs.*--epochs 160")]
+)
+def test_a_classifier_that_was_still_learning_is_told_to_go_on(labels: int | None, words: str) -> None:
+    def journal(*values: float) -> list[dict[str, Any]]:
+        return [
+            {"epoch": 2 * i, "valid": {"value": v, "standard_error": 0.02, "unit": "fraction"}}
+            for i, v in enumerate(values, 1)
+        ]
+
+    found = {"rows": {"train": 1000}, "labels": labels}
+    plan = {"plan": {"steps": 1000}}
+    rising = SimpleNamespace(path="runs/dbm/classifier", record=plan, journal=lambda: journal(0.2, 0.4, 0.6, 0.7, 0.75))
+    hint = using._unlearnt(rising, found)
+    assert hint is not None and re.search(r"classifier: .*still falling, by 5\.00 % .*" + words, hint)
+    settled = SimpleNamespace(path="x", record=plan, journal=lambda: journal(0.2, 0.9, 0.9, 0.901, 0.902))
+    assert using._unlearnt(settled, found) is None
+    settled.record = {"plan": {"steps": 26}}
+    assert "26 steps alone, which are few" in str(using._unlearnt(settled, found))
 
 
 @pytest.mark.parametrize(
@@ -461,6 +494,9 @@ def test_the_command_prints_a_table_or_one_object(copied: reverie.Run, capsys: p
     assert cli.main(words) == 0
     shown = capsys.readouterr().out
     assert "fine-tuned stack" in shown and "k nearest neighbours" in shown and "over 2 seeds" in shown
+    assert "from before" not in shown
+    assert cli.main([*words[:-1], "none"]) == 0
+    assert "k nearest neighbours (from before)" in capsys.readouterr().out
     assert cli.main([*words, "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert {one["method"] for one in record["results"]} >= {"knn", "fine-tuned/seed-1"}

@@ -126,6 +126,22 @@ def _one(run: Any) -> Answer:
 
 def still_rising(journal: Sequence[Mapping[str, Any]]) -> str | None:
     """Return a hint to train longer where the last validation was the best by more than noise, None elsewhere."""
+    found = rise(journal)
+    if found is None:
+        return None
+    gain, since, epochs, unit = found
+    digits = 4 if unit == "fraction" else 2
+    return (
+        f"validation was still rising, by {gain:.{digits}f} {unit} over the last {since:.3g} epochs: it is not learnt "
+        f"yet; train longer (--epochs {math.ceil(4 * epochs)})"
+    )
+
+
+def rise(journal: Sequence[Mapping[str, Any]]) -> tuple[float, float, float, str] | None:
+    """Return by how much the last validations rose, over how many epochs, the epochs in all, and the unit.
+
+    None where that is no more than noise.
+    """
     # Epochs and what is learnt are a stage's own.
     stage = journal[-1].get("stage", 0) if journal else 0
     mine = [line for line in journal if line.get("stage", 0) == stage]
@@ -137,12 +153,7 @@ def still_rising(journal: Sequence[Mapping[str, Any]]) -> str | None:
     # The same rows with the same random numbers: a quarter of their spread is far more than noise.
     if gain < 0.25 * (last["valid"].get("standard_error") or math.inf):
         return None
-    since, unit = last["epoch"] - before["epoch"], last["valid"].get("unit") or "nats"
-    digits = 4 if unit == "fraction" else 2
-    return (
-        f"validation was still rising, by {gain:.{digits}f} {unit} over the last {since:.3g} epochs: it is not learnt "
-        f"yet; train longer (--epochs {math.ceil(4 * last['epoch'])})"
-    )
+    return gain, last["epoch"] - before["epoch"], last["epoch"], last["valid"].get("unit") or "nats"
 
 
 def summary(run: Any) -> dict[str, Any]:

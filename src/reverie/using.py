@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,23 +22,39 @@ def evaluate(
     split: Annotated[Literal["train", "valid", "test"], Parameter(help="Which rows of the run's data.")] = "test",
     data: Annotated[Path | None, Parameter(metavar="FILE", help="Other rows, instead of a split.")] = None,
     estimator: Annotated[
-        Literal["importance", "elbo", "ais", "exact"] | None, Parameter(help="How [default: what suits the model].")
+        Literal["importance", "elbo", "ais", "exact", "parzen"] | None,
+        Parameter(help="How [default: what suits the model]."),
     ] = None,
-    samples: Annotated[int | None, Parameter(help="Draws (chains of ais) a row [default: the estimator's].")] = None,
+    samples: Annotated[
+        int | None, Parameter(help="Draws (chains of ais) a row, windows of parzen [default: the estimator's].")
+    ] = None,
     rows: Annotated[int | None, Parameter(help="So many rows, drawn at random [default: all].")] = None,
     minutes: Annotated[float | None, Parameter(help="Stop after so long; the same command goes on.")] = None,
     temperatures: Annotated[int | None, Parameter(help="Of ais [default: its own].")] = None,
     tolerance: Annotated[
         float | None, Parameter(help="Nats between the two sides of an energy's log Z that are close enough.")
     ] = None,
+    variance: Annotated[
+        float | None, Parameter(help="Of noise around what a model generates, by ais [default: of none, or chosen].")
+    ] = None,
+    sets: Annotated[int | None, Parameter(help="Generated sets of parzen, whose spread is told [1].")] = None,
+    draws: Annotated[bool | None, Parameter(help="Windows of parzen around draws rather than means.")] = None,
+    dequantise: Annotated[bool | None, Parameter(help="Grey levels of parzen spread over their width.")] = None,
+    health: Annotated[
+        bool, Parameter(help="Look at samples, too: copies, missing classes, collapse.", negative=())
+    ] = False,
     strict: Annotated[bool, Parameter(help="Exit with status 1 where a number is marked UNRELIABLE.")] = False,
     seed: Seed = 0,
 ) -> Answer:
     """Say how good a model is: a certified log-likelihood, with its kind and its errors.
 
+    A generator without a likelihood is judged by Parzen windows, which rank models badly, or by ais of its rows with
+    noise.
+
     Example: reverie evaluate runs/vae-digits-1 --samples 1000
     """
-    own = {"temperatures": temperatures, "tolerance": tolerance}
+    own = {"temperatures": temperatures, "tolerance": tolerance, "variance": variance, "sets": sets,
+           "draws": draws or None, "dequantise": dequantise or None}  # fmt: skip
     more = {name: value for name, value in own.items() if value is not None}
     how = {"estimator": estimator, "samples": samples, "rows": rows, "minutes": minutes, "seed": seed, **more}
     run = load(folder)
@@ -47,7 +64,10 @@ def evaluate(
     log_z = run.log_z()
     if log_z is not None:
         shown += log_z.lines()
-    return Answer({**found, **({} if log_z is None else {"log_z": log_z})}, shown, status=int(strict and doubted))
+    seen = run.health(split, seed=seed) if health else None
+    shown += [f"{finding['level']:7} {finding['text']}" for finding in seen["findings"]] if seen else []
+    rest = {**({} if log_z is None else {"log_z": log_z}), **({} if seen is None else {"health": seen})}
+    return Answer({**found, **rest}, shown, status=int(strict and doubted))
 
 
 def sample(
@@ -206,7 +226,31 @@ def classify(
         if minutes is not None and time.monotonic() - began >= 60.0 * minutes:
             return train_command.out_of_time(stopped)
         raise
+    for net in found["runs"] if str(run.path) not in found["runs"] else ():
+        hint = _unlearnt(load(Path(net)), found)
+        if hint is not None:
+            console.tell(hint)
     return _classified(found, folder)
+
+
+#: Steps of a classifier that are hardly enough on any data; where nothing is asked for there are 6,000 at least.
+_FEW_STEPS = 1000
+
+
+def _unlearnt(net: Any, found: dict[str, Any]) -> str | None:
+    """Return a hint to train a classifier for longer where its validation error was still falling."""
+    rise, steps = train_command.rise(net.journal()), int(net.record["plan"]["steps"])
+    if rise is None:
+        # So few that even the fall has not begun.
+        few = f"{net.path}: it has learnt for {steps:,} steps alone, which are few; remove that folder and give more "
+        return f"{few}--epochs, or leave them out" if steps < _FEW_STEPS else None
+    # The journal counts passes over all rows, the option over those that are learnt from.
+    learnt = found["rows"]["train"] / (found["labels"] or found["rows"]["train"])
+    gain, since, epochs = rise[0], rise[1] * learnt, rise[2] * learnt
+    return (
+        f"{net.path}: its validation error was still falling, by {100 * gain:.2f} % of the rows over the last "
+        f"{since:.3g} epochs: it is not learnt yet; remove that folder and give --epochs {math.ceil(4 * epochs)}"
+    )
 
 
 def _classified(found: dict[str, Any], folder: Path) -> Answer:
@@ -224,7 +268,7 @@ def _classified(found: dict[str, Any], folder: Path) -> Answer:
             )
     rows = [
         [
-            one["title"],
+            one["title"] + (" (from before)" if one["kept"] else ""),
             one["chosen"] + (f", seed {one['seed']}" if one.get("seed") else ""),
             f"{100 * one['test'].value:.2f}",
             f"{100 * one['low']:.2f} to {100 * one['high']:.2f}",
