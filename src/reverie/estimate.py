@@ -84,9 +84,7 @@ class Estimate:
         shown = f"{self.value:.{d}f}" if self.low is None else f"[{self.low:.{d}f}, {self.high:.{d}f}]"
         # One row has no spread to tell.
         error = f" +- {self.standard_error:.{d}f}" if math.isfinite(self.standard_error) else ""
-        chance = (
-            f", ends +- {self.monte_carlo_error:.{d}f}" if self.kind == "bracket" and self.monte_carlo_error else ""
-        )
+        chance = f", ends +- {self.monte_carlo_error:.2g}" if self.kind == "bracket" and self.monte_carlo_error else ""
         return (
             f"{_SIGNS[self.kind]} {shown}{error} {self.unit} "
             f"({self.kind.replace('_', ' ')}, {self.estimator}, n={self.n}{where}{chance})"
