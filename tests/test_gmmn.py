@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
+from tests.games import engine, pixels
 from tests.oracles import assert_kills
 
+import reverie
+from reverie import settings
+from reverie.arrays import named_leaves
 from reverie.errors import ReverieError
 from reverie.evaluate.mmd import kernel, median_width, mmd2, squared_distances
+from reverie.models.implicit import _codes as codes
+from reverie.models.implicit import gmmn
+from reverie.models.implicit._codes import Coder
+from reverie.train.draws import Feed
+from reverie.train.engine import Engine
+from reverie.train.recipe import Brief
+from reverie.training import stages_of
 
 WIDTHS = (0.5, 3.0)
 
@@ -119,3 +133,115 @@ def test_wrong_samples_get_one_clear_line() -> None:
         mmd2(two, jnp.zeros((3, 2)), estimator="linear")
     with pytest.raises(ReverieError, match="biased, unbiased, linear"):
         mmd2(two, two, estimator="cubic")  # type: ignore[arg-type]
+
+
+SMALL: dict[str, Any] = {"latent": 3, "hidden": (5,), "batch": 20, "code": (), "average": 0.9}
+
+
+def model_of(data: Any, **more: Any) -> Any:
+    return gmmn.recipe(Brief(data, jax.random.key(0), 1.0), **{**SMALL, **more})[0]
+
+
+def test_the_root_has_a_slope_at_zero() -> None:
+    with jax.enable_x64(True):
+        assert float(jax.grad(gmmn.root)(0.0)) == 1e10
+        assert abs(float(jax.grad(gmmn.root)(4.0)) - 0.25) < 1e-9 and float(gmmn.root(-1e-9)) == 0.0
+
+
+def test_the_objective_is_the_root_of_the_discrepancy_of_rows_and_draws() -> None:
+    data = pixels(classes=3)
+    rows, given = data.rows("train")[:20], np.eye(3, dtype=np.float32)[data.labels("train")[:20]]
+    model, key = model_of(data, conditional=True), jax.random.key(3)
+    batch = {"x": jnp.asarray(rows), "given": jnp.asarray(given)}
+    z = model.latents(key, 20, batch["given"])
+    drawn = np.asarray(model.generator(jnp.concatenate([z, given], axis=1)), np.float64)
+    assert np.abs(np.asarray(z)).max() <= 1.0
+    same = lambda i, j: float(np.argmax(given[i % 20]) == np.argmax(given[j % 20]))  # noqa: E731
+    pairs = rows[:, None].astype(float) - rows
+    scale = {False: 1.0, True: float((pairs**2).sum(2).mean())}
+    for relative in (False, True):
+        widths = tuple(scale[relative] * s for s in WIDTHS)
+        total = 0.0
+        for a, b, sign in ((rows, rows, 1), (rows, drawn, -2), (drawn, drawn, 1)):
+            total += sign * np.mean([same(i, j) * k(a[i], b[j], widths) for i, j in product(range(20), range(20))])
+        found = gmmn.matching(WIDTHS, relative)(model, batch, None, key)
+        np.testing.assert_allclose(found[2]["mmd2"], total, atol=1e-6)
+        np.testing.assert_allclose(found[0], np.sqrt(total), rtol=1e-4)
+
+
+def test_each_stage_moves_what_is_its_own() -> None:
+    how = {**SMALL, "code": (5, 2), "autoencoder": {"greedy": 1.0, "epochs": 2.0, "dropout": (0.2, 0.5), "batch": 20}}
+    data = pixels()
+    model, recipe = gmmn.recipe(Brief(data, jax.random.key(0), 3.0), **settings.bind(gmmn.recipe, how))
+    moved = []
+    for stage in stages_of(model, recipe, data):
+        found = Engine(model, stage, Feed(data.training_source(), jnp.uint32(0)), 0)
+        after = dict(named_leaves(found.advance(found.init(), 3).model))
+        moved.append({name for name, leaf in named_leaves(model) if not np.array_equal(leaf, after[name])})
+    layer = lambda i: {f"coder.{way}.{i}.{part}" for way in ("up", "down") for part in ("weight", "bias")}  # noqa: E731
+    assert moved[:3] == [layer(0), layer(1), layer(0) | layer(1)]
+    assert {name.split(".")[0] for name in moved[3]} == {"generator"}
+    assert [stage.name for stage in stages_of(model, recipe, data)] == ["layer 1", "layer 2", "autoencoder", ""]
+
+
+def test_the_coder_is_sigmoids_up_and_down() -> None:
+    coder = Coder.init(jax.random.key(0), (4, 3, 2), False, np.full(4, 0.25))
+    sigma = lambda a: 1 / (1 + np.exp(-np.asarray(a, np.float64)))  # noqa: E731
+    x = np.random.default_rng(0).uniform(size=4).astype(np.float32)
+    code = sigma(sigma(x @ coder.up[0].weight) @ np.asarray(coder.up[1].weight))
+    back = sigma(sigma(code @ coder.down[1].weight) @ np.asarray(coder.down[0].weight) + np.log(0.25 / 0.75))
+    np.testing.assert_allclose(coder.encode(jnp.asarray(x)), code, rtol=1e-4)
+    np.testing.assert_allclose(coder.decode(coder.encode(jnp.asarray(x))), back, rtol=1e-4)
+    # A layer alone: through it and back, the ones below standing still.
+    batch = {"x": jnp.asarray(x[None])}
+    holder = model_of(pixels(width=4), code=(3, 2))
+    holder = eqx.tree_at(lambda m: m.coder, holder, coder)
+    loss = codes.reconstructing(1, 2, (0.0, 0.0))(holder, batch, None, jax.random.key(0))[0]
+    a = sigma(x @ coder.up[0].weight)
+    p = sigma(sigma(a @ coder.up[1].weight) @ np.asarray(coder.down[1].weight))
+    np.testing.assert_allclose(loss, -(a * np.log(p) + (1 - a) * np.log(1 - p)).sum(), rtol=1e-4)
+
+
+def test_draws_are_decoded_codes() -> None:
+    data = pixels()
+    model, e = model_of(data, code=(5, 2)), jnp.asarray([0.3, -1.0, 2.0])
+    u = 2 * scipy.stats.norm.cdf(np.asarray(e)) - 1
+    code = model.generator(jnp.asarray(u, jnp.float32))
+    assert code.shape == (2,) and model.mean(e).shape == (6,)
+    np.testing.assert_allclose(model.mean(e), model.coder.decode(code), rtol=1e-4)
+    plain = model_of(data)
+    np.testing.assert_allclose(plain.mean(e), plain.generator(jnp.asarray(u, jnp.float32)), rtol=1e-4)
+
+
+def test_the_published_descent_slows_down_after_a_quarter() -> None:
+    how, x, wanted, step = gmmn._published(2.0, 8), jnp.asarray(0.0), 0.0, 0.0
+    state = how.init(x)
+    for i in range(6):
+        update, state = how.update(jnp.asarray(1.0), state, x)
+        x, step = x + update, (0.99 if i >= 2 else 0.9) * step - (0.2 if i >= 2 else 2.0)
+        wanted += step
+        assert abs(float(x) - wanted) < 1e-4
+
+
+def test_eight_normal_laws_on_a_ring_are_all_found(tmp_path: Path) -> None:
+    """Every law has a quarter of its share of 2,000 draws, and most draws are within three spreads of one."""
+    rng, centres = np.random.default_rng(0), np.exp(2j * np.pi * np.arange(8) / 8) * 2
+    at = centres[rng.integers(0, 8, 1000)]
+    x = np.stack([at.real, at.imag], axis=1) + 0.1 * rng.normal(size=(1000, 2))
+    run = reverie.train("gmmn", x, run=tmp_path / "run", code=(), hidden=(64, 64), latent=4, batch=200, epochs=160,
+                        rate=3e-3, widths=(0.01, 0.05, 0.2))  # fmt: skip
+    drawn = run.sample(2000) @ np.array([1, 1j])
+    gap = np.abs(drawn[:, None] - centres)
+    near = np.bincount(gap.argmin(1)[gap.min(1) < 0.3], minlength=8)
+    assert near.min() > 2000 / 8 / 4 and near.sum() > 1000
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [({"widths": ()}, "widths"), ({"code": (3, 0)}, "code"), ({"code": (3,), "autoencoder": {"dropout": (0.1, 0.2)}},
+     "dropout"), ({"code": (3,), "autoencoder": {"dropout": (1.0,)}}, "dropout"), ({"average": 1.0}, "average"),
+     ({"code": (3,), "autoencoder": {"epochs": 0.0}}, "autoencoder")],
+)  # fmt: skip
+def test_wrong_settings_get_one_clear_line(wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(ReverieError, match=words):
+        engine("gmmn", pixels(), **settings.bind(gmmn.recipe, {**SMALL, **wrong}))

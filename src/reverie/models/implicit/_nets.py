@@ -260,7 +260,7 @@ def classes_of(data: Dataset, conditional: bool) -> int:
     return data.classes if conditional else 0
 
 
-def check(data: Dataset, name: str, batch: int, widths: dict[str, tuple[int, ...]], **numbers: float) -> None:
+def check(data: Dataset, name: str, batch: int, layers: dict[str, tuple[int, ...]], /, **numbers: float) -> None:
     """Refuse data and settings that make no sense.
 
     Raises:
@@ -272,7 +272,7 @@ def check(data: Dataset, name: str, batch: int, widths: dict[str, tuple[int, ...
         )
     if data.missing and not data.whole:
         raise ReverieError(f"{data.name}: {name} takes no missing cells; fill them in, or train a vae")
-    for which, given in widths.items():
+    for which, given in layers.items():
         if not given or min(given) < 1:
             raise ReverieError(f"{which}: {given} are no widths; give one or more, such as 256,256")
     for which, value in numbers.items():

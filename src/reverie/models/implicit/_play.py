@@ -11,7 +11,7 @@ Everything is computed from log-odds; no sigmoid is ever put into a logarithm.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -131,8 +131,3 @@ def optimiser(
     """Return Adam (with beta_1 `momentum`) or gradient descent, its rate stretched over `steps`."""
     plan = falling(schedule, rate, steps)
     return Adam(momentum=momentum)(plan) if kind == "adam" else descent(plan, epoch_steps)
-
-
-def validator() -> Any:
-    """Return what chooses weights on the validation rows."""
-    return None

@@ -33,6 +33,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from reverie.errors import ReverieError
 from reverie.evaluate.claims import Claim, Paper
+from reverie.evaluate.parzen import validator
 from reverie.models.implicit import _play as play
 from reverie.models.implicit._nets import Critic, Generator, Law, Prior, Rows, check, classes_of, error, seen
 from reverie.models.implicit._play import Descent
@@ -64,7 +65,26 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 TINY = {"code": 3, "hidden": (32,), "discriminator_hidden": (32,), "batch": 50, "epochs": 20}
 
-CLAIMS: tuple[Claim, ...] = ()
+_CPU: dict[str, Any] = {
+    "hidden": (500, 500), "discriminator_hidden": (500, 500), "spread": 1.0, "optimiser": "adam", "rate": 1e-3,
+    "adversarial_rate": None, "reconstruction": "cross-entropy", "schedule": "cosine", "select": "average",
+    "epochs": 50,
+}  # fmt: skip
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim(
+        table="parzen", row="AAE", column="mnist", published=340.0, source="text", metric="parzen", data="mnist",
+        binarisation="means", settings={name: value for name, value in PRESETS["paper"].items() if name != "epochs"},
+        epochs=None, evaluation={"estimator": "parzen", "samples": 10_000}, kind="estimate",
+        budgets={
+            "smoke": {**_CPU, "hidden": (50,), "discriminator_hidden": (50,), "epochs": 0.2, "valid_every": 100.0,
+                      "evaluation": {"estimator": "parzen", "samples": 500, "rows": 200}},
+            "cpu": _CPU,
+            "paper": {"epochs": PRESETS["paper"]["epochs"]},
+        },
+        notes=("windows",),
+    ),
+)  # fmt: skip
 
 
 class AAE(Generator):
@@ -204,7 +224,7 @@ def recipe(
             Player(adversary(), discriminating, moves=lambda path: path.startswith("discriminator.")),
             Player(adversary(), deceiving, moves=lambda path: path.startswith("encoder.")),
         ),
-        batch=batch, select=select, average=average, validate=play.validator(),
+        batch=batch, select=select, average=average, validate=validator(),
         valid_every=brief.valid_every(valid_every),
     )  # fmt: skip
 

@@ -38,6 +38,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from reverie.evaluate.claims import Claim, Paper
 from reverie.evaluate.mmd import mmd2, squared_distances
+from reverie.evaluate.parzen import validator
 from reverie.models.implicit import _codes as codes
 from reverie.models.implicit import _play as play
 from reverie.models.implicit._codes import Autoencoder, Coder
@@ -80,7 +81,26 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 TINY = {"latent": 5, "hidden": (32,), "code": (32, 6), "autoencoder": {"epochs": 10}, "batch": 100, "epochs": 30}
 
-CLAIMS: tuple[Claim, ...] = ()
+_CPU: dict[str, Any] = {
+    "widths": (0.05, 0.1, 0.25, 0.5, 1.0), "relative": True, "optimiser": "adam", "rate": 1e-3, "schedule": "cosine",
+    "select": "average", "autoencoder": {"epochs": 30, "greedy": 0, "rate": 1e-3, "optimiser": "adam"}, "epochs": 100,
+}  # fmt: skip
+
+CLAIMS: tuple[Claim, ...] = (
+    Claim(
+        table="parzen", row="GMMN+AE", column="mnist", published=282.0, source="text", metric="parzen", data="mnist",
+        binarisation="means", settings={name: value for name, value in _PAPER_CODE.items() if name != "epochs"},
+        epochs=_PAPER["epochs"], evaluation={"estimator": "parzen", "samples": 10_000}, kind="estimate",
+        budgets={
+            "smoke": {**_CPU, "hidden": (20,), "code": (20, 5), "batch": 100, "epochs": 0.2, "valid_every": 100.0,
+                      "autoencoder": {"epochs": 0.1, "greedy": 0, "optimiser": "adam"},
+                      "evaluation": {"estimator": "parzen", "samples": 500, "rows": 200}},
+            "cpu": _CPU,
+            "paper": {},
+        },
+        notes=("windows",),
+    ),
+)  # fmt: skip
 
 
 class GMMN(Generator):
@@ -191,7 +211,7 @@ def recipe(
         player = Player(how, matching(widths, relative), moves=lambda path: path.startswith("generator."))
         return Recipe(
             draw=minibatch(data, batch, conditional), players=(player,), batch=batch, select=select, average=average,
-            validate=play.validator(), valid_every=brief.valid_every(valid_every),
+            validate=validator(), valid_every=brief.valid_every(valid_every),
         )  # fmt: skip
 
     return model, main() if coder is None else codes.stages(model, data, autoencoder, main)
