@@ -15,7 +15,7 @@ from reverie.class_told import asked_of, given_of, told_class
 from reverie.data.dataset import Dataset, Rows
 from reverie.errors import Interrupted, ReverieError
 from reverie.estimate import Estimate
-from reverie.evaluate import annealed, measure, observed, tasks
+from reverie.evaluate import annealed, measure, observed, parzen, tasks
 from reverie.evaluate import impute as imputing
 from reverie.evaluate.certify import in_file_units
 from reverie.evaluate.chains import BLOCK
@@ -220,11 +220,13 @@ def evaluate(
     dataset, split = (run.data, split) if data is None else (own_data(run, data), "own")
     estimator = measure.check(run.model, dataset, split, estimator, rows)
     model = observed.taken(run.model, dataset, estimator, more, seed)
+    if isinstance(model, observed.Observed):
+        (progress or Quiet()).say(model.rule)
     total = min(rows or dataset.size(split), dataset.size(split)) if split in dataset.splits else 1
     partial = run.folder.arrays / f"partial-{split}-{estimator}-{samples or measure.SAMPLES.get(estimator)}.npz"
     kept = "the rows done are kept; the same command goes on from there"
     said, work = f"evaluate: stopped after {{:,}} of {total:,} rows; {kept}", total
-    if isinstance(run.model, Energy):
+    if isinstance(run.model, Energy) and estimator != parzen.NAME:
         said, work = (
             "evaluate: stopped after {:,} temperatures; the same command anneals again",
             measure.most_work(run.model, more),
@@ -250,7 +252,7 @@ def evaluate(
 def _judged_by(run: Trained) -> str:
     model = run.model
     if isinstance(model, Implicit):
-        return "Parzen windows"
+        return "samples"
     return next(iter(model.metrics)).replace("_", " ") if isinstance(model, Judged) else "log-likelihood"
 
 

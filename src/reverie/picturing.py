@@ -14,11 +14,12 @@ from reverie.class_told import given_of
 from reverie.errors import ReverieError
 from reverie.evaluate import chains as watched
 from reverie.evaluate import components, filling, microscope, tasks
+from reverie.evaluate import health as examined
 from reverie.evaluate import impute as imputing
 from reverie.evaluate.baseline import independent_baseline
 from reverie.evaluate.diagnose import diagnose, gather
 from reverie.files import to_json, write_atomic
-from reverie.prob.contracts import Coloured, Encodes, Energy, Filters, Judged, OfWords, Reconstructs
+from reverie.prob.contracts import Coloured, Encodes, Energy, Filters, Implicit, Judged, OfWords, Reconstructs
 from reverie.progress import Progress, Quiet
 from reverie.train import checkpoint
 from reverie.trained import Trained
@@ -28,6 +29,8 @@ _SHOWN, _CODED, _KNOCKED = 40, 1000, 300
 #: Units drawn, chains drawn, and after how many sweeps.
 _FILTERS, _CHAINS, _SWEEPS = 100, 16, (0, 1, 10, 100, 1000)
 _FRAMES = (1, 2, 5, 10, 20, 50, 100)
+#: Samples shown beside their nearest training rows.
+_HEALTHY = 32
 
 
 def report(run: Trained, *, seed: int = 0, progress: Progress | None = None) -> Path:
@@ -42,8 +45,8 @@ def report(run: Trained, *, seed: int = 0, progress: Progress | None = None) -> 
     steps: list[Callable[..., Any]] = [samples, units, codes]
     steps += [reconstructions] if isinstance(run.model, Reconstructs) else []
     steps += [imputation] if "impute" in able(run) else []
-    if isinstance(run.model, Judged):
-        able_to = ((reconstructions, Reconstructs), (codes, Encodes))
+    if isinstance(run.model, Judged | Implicit):
+        able_to = ((samples, Implicit), (health, Implicit), (reconstructions, Reconstructs), (codes, Encodes))
         steps = [step for step, protocol in able_to if isinstance(run.model, protocol)]
     if "memory" in able(run) and not _looked(run, seed, _KNOCKED):
         steps.append(memory)
@@ -59,7 +62,7 @@ def report(run: Trained, *, seed: int = 0, progress: Progress | None = None) -> 
         for done, step in enumerate(steps, 1):
             step(run, seed=seed)
             task.update(done)
-    baseline = None if isinstance(run.model, Judged) else independent_baseline(run.data)
+    baseline = None if isinstance(run.model, Judged | Implicit) else independent_baseline(run.data)
     findings = diagnose(gather(run.path, baseline))
     write_atomic(run.path / "diagnoses.json", to_json(findings, indent=1))
     return page.write(run.path)
@@ -122,6 +125,33 @@ def samples(run: Trained, *, seed: int = 0) -> None:
     given = given_of(run, 64, None)
     means, draws = tasks.samples(run.model, 64, seed=seed, given=given)
     run.folder.save_arrays("samples", means=display(run, means), samples=display(run, draws))
+
+
+def health(run: Trained, split: str = "test", *, seed: int = 0) -> dict[str, Any]:
+    """Look at what the model generates beside the rows it learnt from and rows of a split it did not.
+
+    Whether it copies training rows, misses classes, can be told from the data, or repeats itself: see
+    `evaluate.health`.  Kept in ``health.json``, and what its pictures show in ``arrays/health.npz``.
+
+    Returns:
+        ``records`` (an Estimate each, by name) and ``findings`` (``level`` and ``text``, the gravest first).
+
+    Raises:
+        ReverieError: for a model that does not sample, an unknown split, or rows without distances.
+    """
+    asking.need_likelihood(run, "health")
+    if split not in run.data.splits:
+        raise ReverieError(f"split: {split!r} is not one of {', '.join(run.data.splits)}")
+    found = examined.look(run.model, run.data, split, seed=seed)
+    arrays = dict(found.pictures)
+    for name in ("samples", "neighbours"):
+        arrays[name] = display(run, arrays[name][:_HEALTHY])
+    run.folder.save_arrays("health", **arrays)
+    weights = (checkpoint.peek(run.path) or {}).get("sha256")
+    record = {name: estimate.to_json() for name, estimate in found.records.items()}
+    kept = {"split": split, "seed": seed, "weights": weights, "records": record, "findings": found.findings}
+    write_atomic(run.path / "health.json", to_json(kept, indent=1))
+    return {"records": found.records, "findings": found.findings}
 
 
 def reconstructions(run: Trained, *, seed: int = 0) -> None:

@@ -193,6 +193,10 @@ class Run(Trained):
         """Return what is known of log Z of the weights (energies that were evaluated), else None."""
         return asking.log_z(self)
 
+    def health(self, split: str = "test", **how: Any) -> dict[str, Any]:
+        """Look for copies, missing classes and collapse among the samples; see `picturing.health`."""
+        return picturing.health(self, split, **how)
+
     def memory(self, **how: Any) -> dict[str, Any]:
         """Look into the memory: preferences of classes, slots, usage, knock-out; see `picturing.memory`."""
         return picturing.memory(self, **how)
@@ -221,7 +225,7 @@ class Run(Trained):
 for _verb in ("evaluate", "sample", "impute", "encode", "score", "export"):
     # What `help(run.evaluate)` shows is where the arguments are told.
     getattr(Run, _verb).__doc__ = getattr(asking, _verb).__doc__
-for _verb in ("memory", "report"):
+for _verb in ("health", "memory", "report"):
     getattr(Run, _verb).__doc__ = getattr(picturing, _verb).__doc__
 for _verb in ("topics", "retrieve"):
     getattr(Run, _verb).__doc__ = getattr(reading, _verb).__doc__

@@ -17,6 +17,7 @@ import numpy as np
 
 from reverie.estimate import Estimate
 from reverie.evaluate.certify import LOW_ESS
+from reverie.evaluate.diagnose_samples import health, windows
 from reverie.evaluate.tasks import ACTIVE
 from reverie.files import spoken
 
@@ -49,6 +50,7 @@ def gather(folder: str | Path, baseline: Estimate | None = None) -> dict[str, An
         facts[name] = _json(path / file)
     lines = [_parsed(line) for line in _text(path / "metrics.jsonl").splitlines()]
     facts["metrics"] = [line for line in lines if isinstance(line, Mapping)]
+    facts["health"], facts["weights"] = _json(path / "health.json"), _json(path / "checkpoint.json").get("sha256")
     for name in ("units", "memory", "activations", "chains"):
         facts[name] = _arrays(path / "arrays" / f"{name}.npz")
     entries = {key: e for key, e in facts["evaluation"].items() if isinstance(e, Mapping)}
@@ -319,4 +321,5 @@ def data(facts: Facts) -> Iterator[Finding]:
 
 LOOKS: tuple[Callable[[Facts], Iterator[Finding]], ...] = (
     data, baseline, collapse, idle, mixing, overfitting, validation, objective, effective_samples, noise, memory,
+    windows, health,
 )  # fmt: skip

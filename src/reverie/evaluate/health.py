@@ -41,7 +41,7 @@ ALPHA, PERMUTATIONS = 1e-3, 1999
 ROWS, PAIRS, AMONG, VOTERS = 1000, 500, 60_000, 10_000
 NEIGHBOURS, CELLS = 5, 10
 #: Effects below which an alarm is none: of the diversity, of shares of classes, of the discrepancy.
-_DIVERSE, _UNEVEN, _APART, _MISSED = 0.8, 0.15, 0.25, 0.1
+_DIVERSE, _UNEVEN, _APART, _MISSED = 0.7, 0.15, 0.25, 0.1
 _LEAST = 20
 
 Rows = Float[np.ndarray, "n D"]

@@ -101,7 +101,8 @@ def evaluate(
         return evaluate_task(model, data, split, gather(data, split, chosen), chosen, progress)
     if estimator == parzen.NAME:
         _untimed(minutes)
-        data, number = parzen.judged_view(data), {} if samples is None else {"samples": samples}
+        data = parzen.judged_view(data)
+        number: dict[str, Any] = {} if samples is None else {"samples": samples}
         return parzen.evaluate_parzen(
             model, data, split, gather(data, split, chosen), chosen, seed=seed, watch=progress, **number, **more
         )

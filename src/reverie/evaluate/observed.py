@@ -35,7 +35,8 @@ from reverie.prob.contracts import Given, Implicit, Latent, Row
 NAME = "noisy_log_likelihood"
 #: Variances tried first, how far beyond they may go, and the short annealing that chooses.
 VARIANCES, _ENDS = (0.005, 0.01, 0.025, 0.05, 0.1), (1e-4, 10.0)
-_ROWS, _PLAN = 16, {"chains": 4, "temperatures": 100, "pilot": 50, "start": "prior"}
+_ROWS = 16
+_PLAN: dict[str, Any] = {"chains": 4, "temperatures": 100, "pilot": 50, "start": "prior"}
 
 
 class Observed(Latent):

@@ -145,7 +145,8 @@ def _record(
 ) -> Estimate:
     sets, size = len(found), data.size(split)
     of = "the file's own units" if data.measure == "density" else f"cells in [0, 1], {data.binarisation}"
-    errors = f"{sets} sets" if sets > 1 else "of one set; --sets 5 tells its own error"
+    errors = f"{sets} sets" if sets > 1 else "one set; --sets 5 tells the generator's own error"
+    errors = "made by no model" if seed is None else errors
     return dataclasses.replace(
         Estimate.of_rows(found.mean(axis=0), kind="estimate", estimator=how),
         monte_carlo_error=float(found.mean(axis=1).std(ddof=1) / math.sqrt(sets)) if sets > 1 else math.nan,

@@ -72,7 +72,7 @@ def learning_curves(curves: Sequence[Curve], unit: str = "nats") -> Figure:
         if curve.best is not None:
             style: dict[str, Any] = {"color": valid_colour, "linestyle": DASHES[i % len(DASHES)]}
             told = f", best {signed(curve.valid[curve.best])}" if several else ""
-            what = "accuracy" if curve.label == "accuracy" else "log-likelihood"
+            what = curve.label if curve.label in ("accuracy", "minus the squared error") else "log-likelihood"
             axes.plot(curve.valid_epochs, curve.valid, **style, label=f"{who}{what}, validation{told}")
             _mark_best(axes, curve, valid_colour, named=not several)
             if curve.band is not None:
@@ -119,14 +119,14 @@ def _worth_seeing(curves: Sequence[Curve]) -> tuple[float, float]:
 
 
 @drawn
-def row_histogram(values: Float[np.ndarray, " n"], unit: str = "nats") -> Figure:
+def row_histogram(values: Float[np.ndarray, " n"], unit: str = "nats", what: str = "log-likelihood") -> Figure:
     """Draw how the rows' own log-likelihoods are spread, with their mean."""
     figure, axes = blank(480, 215)
     values = values[np.isfinite(values)]
     axes.hist(values, bins=min(40, max(5, int(np.sqrt(values.size)))), color=ACCENT, alpha=0.75)
     axes.axvline(values.mean(), color=INK, linewidth=1.2)
     beside_line(axes, values.mean(), f"mean {signed(values.mean())}")
-    axes.set_xlabel(f"log-likelihood of a row, {unit}")
+    axes.set_xlabel(f"{what} of a row, {unit}")
     axes.set_ylabel("rows")
     axes.set_ylim(0, axes.get_ylim()[1] * 1.15)
     return figure

@@ -19,6 +19,11 @@ _LEVELS = {"ok": "ok", "warning": "warning", "problem": "problem"}
 _COUNTED = "Of the model's answers on these rows, counted: nothing of it is estimated."
 #: What annealing tells of rows that it drew itself (`evaluate.annealed.simulated_gap`): no numbers of the data.
 SIMULATED: Mapping[str, str] = {"bracket": "log-likelihood", "gap": "what annealing misses"}
+#: What Parzen windows give, and what that promises.
+WINDOWS: Mapping[str, str] = {
+    "parzen": "Parzen windows", "parzen_of_training_rows": "Parzen windows, of training rows in place of samples"
+}  # fmt: skip
+_WINDOWS = "No likelihood of the model: of windows around what it generates. It favours what is smoother than the data."
 _SHOWN = {"samples": 64, "pairs": 32, "strips": 16}
 
 
@@ -43,7 +48,11 @@ def number_card(number: Number) -> Block:
         "record": record,
         "cell": blocks.estimate_cell(record),
         "kind": record.kind.replace("_", " "),
-        "promise": blocks.KINDS.get(record.kind, "") if likelihood(number) else _COUNTED,
+        "promise": _WINDOWS
+        if number.metric in WINDOWS
+        else blocks.KINDS.get(record.kind, "")
+        if likelihood(number)
+        else _COUNTED,
         "facts": [(name, value) for name, value in certificate if value is not None],
     }
     return Block("card", body)
@@ -51,13 +60,19 @@ def number_card(number: Number) -> Block:
 
 def likelihood(number: Number) -> bool:
     """Say whether a number is of a likelihood, rather than of a task."""
-    return "likelihood" in number.metric or number.metric in SIMULATED
+    return "likelihood" in number.metric or number.metric in (*SIMULATED, *WINDOWS)
 
 
 def metric_name(metric: str) -> str:
     if metric in SIMULATED:
         return f"{SIMULATED[metric]}, on rows simulated from the model"
+    if metric in WINDOWS:
+        return WINDOWS[metric]
     return metric.replace("_", "-") if metric == "log_likelihood" else metric.replace("_", " ")
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _split(number: Number) -> str:
@@ -71,19 +86,20 @@ def numbers(run: RunView) -> Section:
         section.add(Block("command", f"reverie evaluate {run.place}", text))
         return section
     first = run.numbers[0]
-    if not likelihood(first):
-        section = Section("numbers", metric_name(first.metric).capitalize())
+    if not likelihood(first) or first.metric in WINDOWS:
+        section = Section("numbers", _capital(metric_name(first.metric)))
     section.add(number_card(first))
     if len(run.numbers) > 1:
         section.add(_all_numbers(run.numbers))
     values = run.rows_of(first).get("values")
     if likelihood(first) and values is not None and np.isfinite(values).sum() > 1:
-        alt = f"Histogram of the log-likelihoods of {values.size} rows, mean {np.nanmean(values):.2f}"
+        what = "log-density" if first.metric in WINDOWS else "log-likelihood"
+        alt = f"Histogram of {values.size} rows by their {what}, mean {np.nanmean(values):.2f}"
         section.add(
             blocks.figure(
-                figures.row_histogram(values, first.record.unit),
+                figures.row_histogram(values, first.record.unit, what),
                 alt,
-                "Every row has its own log-likelihood. Those far to the left surprise the model.",
+                f"Every row has its own {what}. Those far to the left surprise the model.",
             )
         )
     return section
@@ -133,7 +149,7 @@ def curve(run: RunView) -> figures.Curve | None:
     """Return the run's learning curve, None where its journal says nothing."""
     known = ("accuracy", "squared_error", "objective", "bound", "elbo", "pseudo_likelihood", "loss")
     label = next((k for k in known if any(k in m for m in run.metrics)), None)
-    if label == "loss" and any("log_z_low" in (m.get("valid") or {}) for m in run.metrics):
+    if label == "loss" and any(_of_an_energy(m.get("valid") or {}) for m in run.metrics):
         label = None  # what an energy logs is a difference of energies, and no likelihood's bound
     train, valid = [], []
     for epoch, line in _in_one_row(run.metrics):
@@ -149,6 +165,10 @@ def curve(run: RunView) -> figures.Curve | None:
     v, w, low, high = np.array(valid, float).reshape(-1, 4).T
     band = (low, high) if (high > low).any() else None
     return figures.Curve(run.name, x, sign * y, _CURVES.get(str(label), str(label or "")), v, w, band)
+
+
+def _of_an_energy(valid: Mapping[str, Any]) -> bool:
+    return "log_z_low" in valid or str(valid.get("estimator", "")).startswith(("ais-", "enumerated"))
 
 
 def _in_one_row(lines: Sequence[Mapping[str, Any]]) -> Iterator[tuple[float, Mapping[str, Any]]]:

@@ -23,7 +23,7 @@ __all__ = ["FORMAT", "RunFolder", "list_runs", "provenance"]
 FORMAT = 1
 #: What starting over removes: reverie's own files, and nothing that somebody else put there.
 _OWN = re.compile(
-    r"(run|evaluation|checkpoint|diagnoses|log_z)\.json|metrics\.jsonl|report\.html|data\.npz"
+    r"(run|evaluation|checkpoint|diagnoses|health|log_z)\.json|metrics\.jsonl|report\.html|data\.npz"
     r"|checkpoint-\d+(-next)?\.safetensors|\..+\.tmp|arrays"
 )
 
