@@ -245,7 +245,7 @@ def test_train_hands_over_what_was_typed_and_nothing_else(stub: Stub, capsys: py
     assert code == 0 and record["run"] == str(stub.run_.path) and record["validation"]["value"] == -17.3
     del stub.asked["progress"]
     assert stub.asked == {
-        "model": "mem-vae", "data": "digits", "preset": ("fast", "digits"), "steps": 7, "data_seed": 0,
+        "model": "mem-vae", "data": "digits", "preset": ("fast", "digits"), "steps": 7, "data_seed": 0, "refit": False,
         "latent": "4,2", "hidden": "8,8/4", "conditional": False, "adam.epsilon": "1e-4", "k": "3",
     }  # fmt: skip
 
