@@ -34,6 +34,8 @@ SCHEDULES: dict[str, Shape] = {
     "iwae": _stages(_IWAE_ENDS, _IWAE_RATES),
     # 0.998 an epoch over the last 2,000 of 3,000 epochs (Li et al. 2016, the code), stretched over the plan.
     "mem": lambda t: jnp.exp(2000 * jnp.log(0.998) * jnp.clip((t - 1 / 3) * 1.5, 0.0, 1.0)),
+    # Falls to nothing from .67 of the plan on (Rasmus et al. 2015, the code).
+    "ladder": lambda t: jnp.minimum(1.0, (1.0 - t) / 0.33),
 }
 
 

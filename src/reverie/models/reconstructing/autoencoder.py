@@ -13,8 +13,8 @@ code from merely copying the row is one of
   :math:`\Sigma(\Sigma + s^2 I)^{-1}`; without any limit the best map is
   :math:`\tilde x + s^2 \nabla \log p_s(\tilde x)`;
 - seldom being on: :math:`\beta \sum_j \rho \log\frac{\rho}{\hat\rho_j} + (1-\rho) \log\frac{1-\rho}{1-\hat\rho_j}`,
-  with :math:`\hat\rho_j` the mean of unit j; or of a linear code only the k largest numbers, through which alone gradients
-  go (Makhzani & Frey 2014);
+  with :math:`\hat\rho_j` the mean of unit j; or of a linear code only the k largest numbers are kept, and gradients go
+  through these alone (Makhzani & Frey 2014);
 - standing still (Rifai et al. 2011): :math:`\lambda \lVert \partial z/\partial x \rVert_F^2`, which for one layer of
   sigmoids is :math:`\lambda \sum_j (z_j (1 - z_j))^2 \sum_i W_{ij}^2`.
 
@@ -73,18 +73,17 @@ PAPER = Paper(
 }""",
 )
 
+_SMALL = {"batch": 50, "rate": 3e-3, "epochs": 100}
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"epochs": 30},
-    "deep": {"hidden": (64, 32), "code": 10, "code_units": "linear", "tied": False, "batch": 50, "epochs": 100},
-    "denoising": {"corruption": {"kind": "masking"}, "batch": 50, "epochs": 100},
-    "sparse": {"sparsity": {"cost": 3.0}, "code": 128, "batch": 50, "epochs": 200},
-    "k-sparse": {
-        "code": 128, "code_units": "linear", "loss": "squared", "sparsity": {"keep": 10}, "batch": 50, "epochs": 100,
-    },
-    "contractive": {"contraction": {"cost": 0.1}, "batch": 50, "epochs": 100},
+    "deep": {**_SMALL, "hidden": (64, 32), "code": 10, "units": "tanh", "code_units": "linear", "tied": False},
+    "denoising": {**_SMALL, "corruption": {"kind": "masking"}},
+    "sparse": {**_SMALL, "code": 128, "sparsity": {"cost": 3.0}},
+    "k-sparse": {**_SMALL, "code": 128, "code_units": "linear", "loss": "squared", "sparsity": {"keep": 10}},
+    "contractive": {**_SMALL, "contraction": {"cost": 0.1}},
     "stacked": {
-        "hidden": (100,), "code": 50, "pretrain": "dae", "corruption": {"kind": "masking"}, "stack": {"epochs": 30},
-        "batch": 50, "epochs": 50,
+        **_SMALL, "hidden": (100,), "code": 50, "pretrain": "dae", "corruption": {"kind": "masking"},
+        "stack": {"epochs": 30}, "epochs": 50,
     },
 }  # fmt: skip
 
