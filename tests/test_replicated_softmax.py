@@ -18,6 +18,7 @@ from tests.oracles import assert_kills
 
 import reverie
 from reverie import data as data_floor
+from reverie import models
 from reverie.errors import ReverieError
 from reverie.evaluate import length_chains, lengths
 from reverie.evaluate.annealing import Annealing, Plan
@@ -28,6 +29,7 @@ from reverie.models.undirected.replicated_softmax import ReplicatedSoftmax
 from reverie.nn.units import Multinomial
 from reverie.prob import partition
 from reverie.prob.chains import sweeps
+from reverie.train.recipe import Brief
 
 #: Spec 19.12, measured apart from this code.
 GOLDEN = 3.95965337084
@@ -365,12 +367,28 @@ def synthetic(seed: int = 0) -> tuple[ReplicatedSoftmax, np.ndarray]:
     return model, np.array(rows)
 
 
+def test_adams_steps_are_as_large_for_rare_words_and_those_of_momentum_are_not() -> None:
+    rows = np.random.default_rng(0).integers(1, 4, (60, 3))
+    data = data_floor.load(rows, likelihood="counts")
+
+    def moved(optimiser: str) -> np.ndarray:
+        brief = Brief(data, jax.random.key(0), 1.0)
+        model, how = models.load_module("replicated-softmax").recipe(brief, hidden=2, optimiser=optimiser)
+        slope = jax.tree.map(jnp.zeros_like, model)
+        slope = replace(slope, weights=jnp.asarray([[1.0, -1.0], [0.1, 0.1], [1e-3, -1e-3]], jnp.float32))
+        steps = how.players[0].optimiser
+        return np.abs(np.asarray(steps.update(slope, steps.init(model), model)[0].weights))
+
+    np.testing.assert_allclose(moved("adam"), moved("adam")[0, 0], rtol=1e-3)
+    np.testing.assert_allclose(moved("momentum")[:, 0] / moved("momentum")[0, 0], [1.0, 0.1, 1e-3], rtol=1e-3)
+
+
 @pytest.mark.slow
 def test_a_known_machine_is_recovered_to_two_per_cent_of_its_perplexity(tmp_path: Path) -> None:
     truth, rows = synthetic()
     with jax.enable_x64(False):
-        run = reverie.train("replicated-softmax", rows, likelihood="counts", run=tmp_path / "run", hidden=5, rate=2.0,
-                            epochs=60, batch=50)  # fmt: skip
+        run = reverie.train("replicated-softmax", rows, likelihood="counts", run=tmp_path / "run", hidden=5,
+                            optimiser="momentum", rate=2.0, epochs=60, batch=50)  # fmt: skip
         found = run.evaluate()["perplexity"]
     assert found.kind == "exact"
     test = run.data.rows("test")

@@ -49,11 +49,9 @@ print(*data.notes, sep="\n")
 # Train
 # -----
 # At most 25 topics can be counted, and the likelihood is then exact; with more, each length of document has a bracket
-# of its own. Small corpora learn more surely by contrastive divergence from the documents (``cd``) at a smaller rate.
+# of its own. Small corpora, which have few steps in an epoch, learn faster at a larger rate.
 
-run = reverie.train(
-    "replicated-softmax", data=here / "letters", hidden=12, chain="cd", rate=1.0, epochs=100, run=here / "topics"
-)
+run = reverie.train("replicated-softmax", data=here / "letters", hidden=12, rate=0.02, epochs=100, run=here / "topics")
 
 # %%
 # Perplexity
