@@ -120,6 +120,9 @@ def precision_recall(arrays: Mapping[str, np.ndarray]) -> Figure:
         recall, precision = arrays[f"{start}recall"], arrays[f"{start}precision"]
         axes.plot(recall, precision, color=colour, linestyle=dash, marker="o", markersize=3.5, label=name)
     axes.set_xscale("log")
+    # The axis' own formatter writes powers as formulas, which figures here do not set.
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.minorticks_off()
     axes.set(xlabel="recall", ylabel="precision")
     axes.set_ylim(bottom=0)
     figures.legend_above(axes)
