@@ -14,8 +14,8 @@ def windows(facts: Mapping[str, Any]) -> Iterator[tuple[Any, str]]:
         if key.startswith("test/") and gain > 0:
             yield (
                 "ok",
-                f"Parzen windows around what it generates score {gain:.1f} nats more than around as many training rows: "
-                "smoother than the data, which is not better.",
+                f"Parzen windows around what it generates score {gain:.1f} nats more than around as many training "
+                "rows: smoother than the data, which is not better.",
             )
             return
 
