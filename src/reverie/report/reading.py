@@ -171,6 +171,8 @@ def _rank(number: Number) -> tuple[Any, ...]:
     samples = record.estimator.rsplit("-", 1)[-1]
     return (
         number.metric != "log_likelihood",
+        # Of rows that the model drew itself, and of rows that no model drew.
+        number.metric in ("bracket", "gap", "parzen_of_training_rows"),
         _SPLITS.index(number.split) if number.split in _SPLITS else len(_SPLITS),
         _KINDS.index(record.kind) if record.kind in _KINDS else len(_KINDS),
         not record.estimator.startswith("ais"),

@@ -21,7 +21,7 @@ _COUNTED = "Of the model's answers on these rows, counted: nothing of it is esti
 SIMULATED: Mapping[str, str] = {"bracket": "log-likelihood", "gap": "what annealing misses"}
 #: What Parzen windows give, and what that promises.
 WINDOWS: Mapping[str, str] = {
-    "parzen": "Parzen windows", "parzen_of_training_rows": "Parzen windows, of training rows in place of samples"
+    "parzen": "Parzen windows", "parzen_of_training_rows": "Parzen windows of training rows"
 }  # fmt: skip
 _WINDOWS = "No likelihood of the model: of windows around what it generates. It favours what is smoother than the data."
 _SHOWN = {"samples": 64, "pairs": 32, "strips": 16}
@@ -124,7 +124,8 @@ def _all_numbers(found: list[Number]) -> Block:
     ]
     if any(n.record.note for n in found):
         head.append("note")
-        rows = [[*row, n.record.note or ""] for row, n in zip(rows, found, strict=True)]
+        wide = Markup('<div style="min-width: 24em">{}</div>')
+        rows = [[*row, wide.format(n.record.note or "")] for row, n in zip(rows, found, strict=True)]
     return blocks.table(head, rows, "Every number computed for this run.", numeric=(4, 5, 6))
 
 
@@ -226,6 +227,9 @@ def samples(run: RunView) -> Section | None:
         return None
     drawn = "a chain of the model's own" if "chains" in run.array_names("chains") else "the prior"
     section = Section("samples", "Samples", f"Nothing is given: codes h are drawn from {drawn} and decoded.")
+    if means is not None and draws is not None and np.array_equal(means, draws):
+        section.add(rows_block(run, draws, f"{len(draws)} samples", "What the generator makes of them."))
+        return section
     section.add(
         None if means is None else rows_block(run, means, f"{len(means)} means", "Means of p(x | h).", beside=[draws]),
         None
