@@ -21,11 +21,12 @@ from reverie.nn import laws
 from reverie.train.recipe import Brief
 
 NAMES = models.discover()
-#: Those that give the law of a row from its latents, and those with a class-conditional form.
+#: Those that give the law of a row from its latents.
 LAWFUL = [name for name in NAMES if hasattr(models.model_class(name), "law")]
-#: Those that have a likelihood of rows; the others are judged by their task.
+#: Those that have a likelihood of rows (others are judged by their task or by windows), and of those the ones that are
+#: told a class.
 LIKELY = [name for name in NAMES if "likelihood" in models.capabilities(name)]
-CONDITIONAL = [name for name in NAMES if "class-conditional" in models.capabilities(name)]
+CONDITIONAL = [name for name in LIKELY if "class-conditional" in models.capabilities(name)]
 
 
 def taught(name: str, **more: Any) -> reverie.Run:
@@ -82,6 +83,9 @@ def test_every_declared_capability_works(name: str, trained: dict[str, reverie.R
         record = run.evaluate(rows=40, samples=20)["log_likelihood"]
         assert record.n == 40 and record.rows_of == run.data.size("test") and record.kind in ("lower_bound", "exact")
         assert math.isfinite(record.value) and record.data_hash == run.data.hash
+    elif "sample" in able:
+        record = run.evaluate(rows=40, samples=200)["parzen"]
+        assert record.n == 40 and record.kind == "estimate" and math.isfinite(record.value)
     if "encode" in able:
         codes = run.encode(x)
         assert codes.shape[0] == 7 and np.isfinite(codes).all()

@@ -1,14 +1,10 @@
-r"""What implicit models are made of: laws of the latent, a generator's network, a discriminator.
-
-Every latent is standard normal noise :math:`\epsilon`, mapped to the law that the generator hears: annealing through
-the generator then moves in one smooth space, whatever that law is.
-"""
+"""What implicit models are made of: a network that gives rows, a discriminator, a generator of normal noise."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import equinox as eqx
 import jax
@@ -19,116 +15,72 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError
+from reverie.models.implicit._priors import Prior
 from reverie.nn.blocks import ACTIVATIONS, Dense, Linear, dense_trunk, host_random
+from reverie.nn.conv import Down, Up
 from reverie.nn.laws import bernoulli_log_prob
 from reverie.prob.contracts import Given, Implicit
 
-Law = Literal["normal", "uniform", "mixture", "swiss-roll"]
-#: Between a mixture's centres and the origin, and the spread of each component along its ray and across it.
-_RING, _ALONG, _ACROSS = 1.0, 0.25, 0.05
-#: The swiss roll: turns where it begins and ends (radii in units of the reach), and its thickness.
-_INNER, _OUTER, _THICK = 0.25, 1.0, 0.02
 Tree = TypeVar("Tree")
 
 
-class Prior(eqx.Module):
-    r"""The law of z, as a map of standard normal noise.
-
-    - ``normal``: :math:`z = r \epsilon`.
-    - ``uniform``: :math:`z = r\,(2\Phi(\epsilon) - 1)` on :math:`[-r, r]`.
-    - ``mixture``: `components` normal laws on a ring of radius r in the first two dimensions, each long towards the
-      centre and thin across, the other dimensions normal; which one is the class where it is told, else another
-      uniform number decides (Makhzani et al. 2015).
-    - ``swiss-roll``: a spiral in the plane, from its middle out to r.
+class Rows(eqx.Module):
+    """A network that gives rows: a trunk, and means of pixels through a sigmoid, or real values as they are.
 
     Attributes:
-        width: numbers in z.
-        reach: r.
+        last: a linear layer, or what draws an image by convolutions.
     """
 
-    law: Law = eqx.field(static=True)
-    width: int = eqx.field(static=True)
-    reach: float = eqx.field(static=True, default=1.0)
-    components: int = eqx.field(static=True, default=0)
-
-    def __post_init__(self) -> None:
-        if self.width < 1 or not self.reach > 0:
-            raise ReverieError(f"latent, spread: {self.width} and {self.reach} must be positive")
-        if self.law == "swiss-roll" and self.width != 2:
-            raise ReverieError(f"prior: a swiss-roll lies in the plane, and the code has {self.width} numbers; give 2")
-        if self.law == "mixture" and (self.width < 2 or self.components < 1):
-            raise ReverieError("prior: a mixture lies on a ring; give a code of 2 numbers or more, and a component")
-
-    @property
-    def noises(self) -> int:
-        """Standard normal numbers that a z is made of."""
-        return self.width + (self.law in ("mixture", "swiss-roll"))
-
-    def __call__(self, e: Float[Array, " n"], given: Given = None) -> Float[Array, " d"]:
-        """Return z of the noise."""
-        if self.law == "normal":
-            return self.reach * e
-        if self.law == "uniform":
-            return self.reach * _symmetric(e)
-        if self.law == "swiss-roll":
-            return self.reach * _roll(e)
-        return self.reach * jnp.concatenate([_petal(e, self._component(e[-1], given)), e[2:-1]])
-
-    def _component(self, e: Float[Array, ""], given: Given) -> Float[Array, ""]:
-        """Return the angle of the component of a class, or of the one that the noise decides on."""
-        if given is None:
-            number = jnp.minimum(jnp.floor((0.5 + 0.5 * _symmetric(e)) * self.components), self.components - 1)
-        else:
-            number = jnp.argmax(given).astype(e.dtype)
-        return 2.0 * math.pi * number / self.components
-
-
-def _symmetric(e: Float[Array, "*n"]) -> Float[Array, "*n"]:
-    # 2 Phi(e) - 1 by the error function, which keeps its digits in both tails.
-    return jax.scipy.special.erf(e / math.sqrt(2.0))
-
-
-def _petal(e: Float[Array, " n"], angle: Float[Array, ""]) -> Float[Array, " 2"]:
-    ray = jnp.stack([jnp.cos(angle), jnp.sin(angle)])
-    across = jnp.stack([-ray[1], ray[0]])
-    return (_RING + _ALONG * e[0]) * ray + _ACROSS * e[1] * across
-
-
-def _roll(e: Float[Array, " 3"]) -> Float[Array, " 2"]:
-    # Evenly along the spiral, whose length grows with the square of the radius.
-    u = 0.5 + 0.5 * _symmetric(e[2])
-    radius = jnp.sqrt(_INNER**2 + (_OUTER**2 - _INNER**2) * u)
-    angle = 4.0 * math.pi * radius
-    return radius * jnp.stack([jnp.cos(angle), jnp.sin(angle)]) + _THICK * e[:2]
-
-
-class Rows(eqx.Module):
-    """A network that gives rows: a trunk, and means of pixels through a sigmoid, or real values as they are."""
-
     trunk: tuple[Dense, ...]
-    last: Linear
+    last: Linear | Up
     real: bool = eqx.field(static=True)
 
     @staticmethod
     def init(
-        key: PRNGKeyArray, fan_in: int, widths: tuple[int, ...], activation: str, real: bool, bias: np.ndarray | Array
-    ) -> Rows:
-        """Return Glorot weights; where nothing is heard, pixels are at the means `bias`."""
+        key: PRNGKeyArray, fan_in: int, widths: tuple[int, ...], activation: str, real: bool, bias: np.ndarray | Array,
+        conv: tuple[int, ...] = (), shape: tuple[int, ...] = (),
+    ) -> Rows:  # fmt: skip
+        """Return Glorot weights; where nothing is heard, pixels are at the means `bias`.
+
+        Args:
+            conv: channels of convolutions that make an image of this `shape`, from the image upwards; none for none.
+        """
         first, second = jax.random.split(key)
-        p = np.clip(np.asarray(bias, np.float64), 0.001, 0.999)
-        start = np.asarray(bias) if real else np.log(p) - np.log1p(-p)
-        last = Linear.init(second, (fan_in, *widths)[-1], len(start), jnp.asarray(start, jnp.float32))
+        top = (fan_in, *widths)[-1]
+        means = np.asarray(bias, np.float64)
+        if conv:
+            means = means.reshape(-1, channels_of(shape)).mean(axis=0)
+        p = np.clip(means, 0.001, 0.999)
+        start = jnp.asarray(means if real else np.log(p) - np.log1p(-p), jnp.float32)
+        last = (
+            Up.init(second, top, (shape[0], shape[1]), channels_of(shape), conv, start)
+            if conv
+            else Linear.init(second, top, len(start), start)
+        )
         return Rows(dense_trunk(first, fan_in, widths, activation), last, real)
 
     def fields(self, z: Float[Array, "*B d"]) -> Float[Array, "*B D"]:
         """Return what the means are the sigmoid of; of real values, themselves."""
         for block in self.trunk:
             z = _dense(block, z)
-        return z @ self.last.weight + self.last.bias
+        return self.last(z) if isinstance(self.last, Up) else z @ self.last.weight + self.last.bias
 
     def __call__(self, z: Float[Array, "*B d"]) -> Float[Array, "*B D"]:
         fields = self.fields(z)
         return fields if self.real else jax.nn.sigmoid(fields)
+
+    @property
+    def matrices(self) -> tuple[Linear, ...]:
+        """All linear maps, those of convolutions too."""
+        top = (
+            (self.last.first, *(one.linear for one in self.last.layers)) if isinstance(self.last, Up) else (self.last,)
+        )
+        return (*(block.linear for block in self.trunk), *top)
+
+
+def channels_of(shape: tuple[int, ...]) -> int:
+    """Return how many numbers an image's pixel has."""
+    return shape[2] if len(shape) > 2 else 1
 
 
 def _dense(block: Dense, x: Float[Array, "*B n"]) -> Float[Array, "*B m"]:
@@ -142,6 +94,7 @@ class Critic(eqx.Module):
     A maxout unit is the largest of `pieces` linear ones (Goodfellow et al. 2013); with one piece it is rectified.
 
     Attributes:
+        down: convolutions that see the image first; what stands behind its pixels (a class) passes by them.
         dropout: shares of the inputs and of each layer that are left out where a key is given.
     """
 
@@ -149,39 +102,52 @@ class Critic(eqx.Module):
     last: Linear
     pieces: int = eqx.field(static=True)
     dropout: tuple[float, float] = eqx.field(static=True, default=(0.0, 0.0))
+    down: Down | None = None
 
     @staticmethod
     def init(
         key: PRNGKeyArray, fan_in: int, widths: tuple[int, ...], pieces: int = 1,
-        dropout: tuple[float, float] = (0.0, 0.0),
+        dropout: tuple[float, float] = (0.0, 0.0), conv: tuple[int, ...] = (), shape: tuple[int, ...] = (),
     ) -> Critic:  # fmt: skip
         """Return Glorot weights."""
-        keys = jax.random.split(key, len(widths) + 1)
-        sizes = (fan_in, *widths)
-        layers = tuple(Linear.init(k, a, b * pieces) for k, a, b in zip(keys, sizes[:-1], sizes[1:], strict=False))
-        return Critic(layers, Linear.init(keys[-1], sizes[-1], 1), pieces, dropout)
+        *keys, last, below = jax.random.split(key, len(widths) + 2)
+        down = Down.init(below, (shape[0], shape[1]), channels_of(shape), conv) if conv else None
+        features = fan_in if down is None else down.width + fan_in - math.prod(shape)
+        sizes = (features, *widths)
+        layers = tuple(Linear.init(k, a, b * pieces) for k, a, b in zip(keys, sizes[:-1], sizes[1:], strict=True))
+        return Critic(layers, Linear.init(last, sizes[-1], 1), pieces, dropout, down)
 
     def __call__(self, x: Float[Array, "*B n"], key: PRNGKeyArray | None = None) -> Float[Array, "*B"]:
         """Return the log-odds of rows."""
-        for layer, linear in enumerate(self.layers):
-            field = self._left(key, layer, x) @ linear.weight + linear.bias
+        x = self._left(key, 0, x)
+        if self.down is not None:
+            x = self._left(key, 1, self._features(self.down, x))
+        for number, linear in enumerate(self.layers, 2):
+            field = x @ linear.weight + linear.bias
             if self.pieces > 1:
                 x = field.reshape(*field.shape[:-1], -1, self.pieces).max(axis=-1)
             else:
                 x = jax.nn.relu(field)
-        return (self._left(key, len(self.layers), x) @ self.last.weight + self.last.bias)[..., 0]
+            x = self._left(key, number, x)
+        return (x @ self.last.weight + self.last.bias)[..., 0]
 
-    def _left(self, key: PRNGKeyArray | None, layer: int, x: Array) -> Array:
+    def _features(self, down: Down, x: Float[Array, "*B n"]) -> Float[Array, "*B m"]:
+        pixels = math.prod(down.size) * (down.layers[0].linear.weight.shape[0] // down.layers[0].side ** 2)
+        return jnp.concatenate([down(x[..., :pixels]), x[..., pixels:]], axis=-1)
+
+    def _left(self, key: PRNGKeyArray | None, number: int, x: Array) -> Array:
         """Return a layer's inputs, some of them left out and the others that much larger."""
-        share = self.dropout[min(layer, 1)]
+        share = self.dropout[min(number, 1)]
         if key is None or not share:
             return x
-        return jnp.where(jax.random.bernoulli(jax.random.fold_in(key, layer), 1.0 - share, x.shape), x, 0) / (1 - share)
+        kept = jax.random.bernoulli(jax.random.fold_in(key, number), 1.0 - share, x.shape)
+        return jnp.where(kept, x, 0.0) / (1.0 - share)
 
     @property
     def matrices(self) -> tuple[Linear, ...]:
-        """All layers, the last one too."""
-        return (*self.layers, self.last)
+        """All linear maps, those of convolutions and the last one too."""
+        below = () if self.down is None else tuple(one.linear for one in self.down.layers)
+        return (*below, *self.layers, self.last)
 
 
 class Generator(Implicit):

@@ -35,8 +35,9 @@ from reverie.errors import ReverieError
 from reverie.evaluate.claims import Claim, Paper
 from reverie.evaluate.parzen import validator
 from reverie.models.implicit import _play as play
-from reverie.models.implicit._nets import Critic, Generator, Law, Prior, Rows, check, classes_of, error, seen
+from reverie.models.implicit._nets import Critic, Generator, Rows, check, classes_of, error, seen
 from reverie.models.implicit._play import Descent
+from reverie.models.implicit._priors import Law, Prior
 from reverie.prob.contracts import Given
 from reverie.train.draws import minibatch
 from reverie.train.recipe import Brief, Player, Recipe

@@ -39,8 +39,9 @@ from reverie.errors import ReverieError
 from reverie.evaluate.claims import Claim, Paper
 from reverie.evaluate.parzen import validator
 from reverie.models.implicit import _play as play
-from reverie.models.implicit._nets import Critic, Generator, Prior, Rows, check, classes_of, seen, uniform_weights
+from reverie.models.implicit._nets import Critic, Generator, Rows, check, classes_of, seen, uniform_weights
 from reverie.models.implicit._play import Descent
+from reverie.models.implicit._priors import Prior
 from reverie.prob.contracts import Given
 from reverie.train.draws import minibatch
 from reverie.train.recipe import Brief, Player, Recipe
@@ -161,6 +162,7 @@ def recipe(
     pieces: int = 5,
     input_dropout: float = 0.0,
     dropout: float = 0.0,
+    conv: tuple[int, ...] = (),
     conditional: bool = False,
     loss: play.Loss = "non-saturating",
     discriminator_steps: int = 1,
@@ -190,6 +192,8 @@ def recipe(
         pieces: linear units in a maxout unit.
         input_dropout: share of its inputs that the discriminator is not shown at a step.
         dropout: share of its features that are left out.
+        conv: channels of convolutions next to the image in both networks, from the image upwards; each halves its sides
+            (default: none, all layers are fully connected).
         conditional: model p(x | class); the data must have classes.
         loss: what the generator minimises.
         discriminator_steps: k, turns of the discriminator before one of the generator; epochs count rows of one turn.
@@ -214,14 +218,16 @@ def recipe(
         input_dropout=input_dropout, dropout=dropout, smoothing=smoothing, momentum=momentum, average=average
     )
     descent.check("descent")
+    if conv and (len(brief.data.shape) < 2 or min(conv) < 1):
+        raise ReverieError(f"conv: {conv} of rows of shape {brief.data.shape}; convolutions want images, and channels")
     data, classes = brief.data, classes_of(brief.data, conditional)
     reach = math.sqrt(3.0) if prior == "uniform" else 1.0
     first, second, third = jax.random.split(brief.key, 3)
     model = GAN(
         Prior(prior, latent, reach), classes,
-        Rows.init(first, latent + classes, hidden, "relu", data.likelihood == "gaussian", data.mean),
+        Rows.init(first, latent + classes, hidden, "relu", data.likelihood == "gaussian", data.mean, conv, data.shape),
         Critic.init(second, data.width + classes, discriminator_hidden, pieces if units == "maxout" else 1,
-                    (input_dropout, dropout)),
+                    (input_dropout, dropout), conv, data.shape),
     )  # fmt: skip
     model = _published_start(model, third, weights)
     steps, per_epoch = brief.steps(batch), data.size("train") / batch
@@ -248,7 +254,5 @@ def _published_start(model: GAN, key: PRNGKeyArray, weights: tuple[float, ...]) 
     if len(weights) != 2 or min(weights) <= 0:
         raise ReverieError(f"weights: {weights} must be two positive numbers, of generator and discriminator, or none")
     first, second = jax.random.split(key)
-    model = uniform_weights(
-        first, model, weights[0], lambda m: (*(b.linear for b in m.generator.trunk), m.generator.last)
-    )
+    model = uniform_weights(first, model, weights[0], lambda m: m.generator.matrices)
     return uniform_weights(second, model, weights[1], lambda m: m.discriminator.matrices)

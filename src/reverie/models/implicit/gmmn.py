@@ -42,7 +42,8 @@ from reverie.evaluate.parzen import validator
 from reverie.models.implicit import _codes as codes
 from reverie.models.implicit import _play as play
 from reverie.models.implicit._codes import Autoencoder, Coder
-from reverie.models.implicit._nets import Generator, Prior, Rows, check, classes_of, seen
+from reverie.models.implicit._nets import Generator, Rows, check, classes_of, seen
+from reverie.models.implicit._priors import Prior
 from reverie.prob.contracts import Given
 from reverie.train.draws import minibatch
 from reverie.train.optimise import Adam, steepest
