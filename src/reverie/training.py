@@ -49,7 +49,7 @@ class Plan:
         return model, _unchosen(recipe) if data.refit else recipe
 
     def total_steps(self, data: Dataset, recipe: Recipe, epochs: float | None = None) -> int:
-        """Return the planned steps of the main stage."""
+        """Return the planned steps of the main stage, whose `recipe` it is: an earlier one may have another batch."""
         if self.steps is not None and epochs is None:
             return self.steps
         return Brief(data, jax.random.key(0), epochs or self.epochs).steps(recipe.batch)
@@ -151,7 +151,7 @@ def start(
     origin = None
     if init_from is not None:
         model, optimisers, origin = init_from.going_on(model, recipe)
-    steps = plan.total_steps(data, recipe)
+    steps = plan.total_steps(data, stages_of(model, recipe, data)[-1])
     with _only_writer(folder):
         folder.must_be_fresh()
         _update(folder, **_record(plan, data, arguments, recipe, model, steps, origin, device))
@@ -178,12 +178,13 @@ def go_on(
     if record.get("non_finite"):
         raise NonFinite(f"{folder.path}: resuming would stop again at {record['reason']}")
     model, recipe = plan.build(data)
-    steps = plan.total_steps(data, recipe, epochs) if epochs else int(record["plan"]["steps"])
+    stages = stages_of(model, recipe, data)
+    steps = plan.total_steps(data, stages[-1], epochs) if epochs else int(record["plan"]["steps"])
     with _only_writer(folder):
         meta = checkpoint.peek(folder.path)
         if meta is None:
             raise ReverieError(f"{folder.path}: no checkpoint to resume from; start over with `reverie train`")
-        stage = stages_of(model, recipe, data)[meta["stage"]]
+        stage = stages[meta["stage"]]
         done = int(meta["total_step"]) - int(meta["before"]) if stage.epochs is None else 0
         if record["status"] == "finished" and (stage.epochs is not None or steps <= done):
             return False
@@ -280,7 +281,8 @@ def _record(
     plan: Plan, data: Dataset, arguments: Mapping[str, Any], recipe: Recipe, model: Any, steps: int, origin: Any,
     device: str | None,
 ) -> dict[str, Any]:  # fmt: skip
-    per_epoch, stages = data.size("train") / recipe.batch, stages_of(model, recipe, data)
+    stages = stages_of(model, recipe, data)
+    batch = stages[-1].batch
     named = [{"name": s.name, "steps": stage_steps(s, data, steps), "main": s.epochs is None} for s in stages]
     return {
         "model": plan.model,
@@ -289,7 +291,7 @@ def _record(
         "data": data.to_json(),
         "data_arguments": dict(arguments),
         "seed": plan.seed,
-        "plan": {"epochs": plan.epochs, "steps": steps, "batch": recipe.batch, "steps_per_epoch": per_epoch,
+        "plan": {"epochs": plan.epochs, "steps": steps, "batch": batch, "steps_per_epoch": data.size("train") / batch,
                  "asked_steps": plan.steps, "stages": named},
         "parameters": parameters(model, *stages),
         "select": recipe.select,

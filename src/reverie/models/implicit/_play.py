@@ -95,6 +95,19 @@ def check_shares(**shares: float) -> None:
             raise ReverieError(f"{name}: {share} is no share; give 0 or more and less than 1")
 
 
+def span(average: float | None, steps: int) -> float:
+    """Return the decay of the average of weights: one that spans a twentieth of the plan, if no other is asked for.
+
+    A longer one would still hold the initial weights at the end of a short plan.
+
+    Raises:
+        ReverieError: for a decay that is none.
+    """
+    if average is not None:
+        check_shares(average=average)
+    return max(0.0, 1.0 - 20.0 / steps) if average is None else average
+
+
 @dataclass(frozen=True)
 class Descent:
     """Gradient descent with momentum, where it is asked for.

@@ -177,7 +177,7 @@ def recipe(
     adversarial_descent: Descent = Descent(0.1, 0.1),
     batch: int = 100,
     select: Literal["best", "last", "average"] = "average",
-    average: float = 0.999,
+    average: float | None = None,
     valid_every: float | None = None,
 ) -> tuple[AAE, Recipe]:
     """Return an untrained adversarial autoencoder and how its players take turns.
@@ -202,14 +202,14 @@ def recipe(
         adversarial_descent: of the adversaries'.
         batch: rows per turn.
         select: which weights count: best on validation, last, or an exponential average.
-        average: decay of that average, by step.
+        average: decay of that average, by step (default: it spans a twentieth of the plan).
         valid_every: epochs between validations (default: a tenth of the plan).
     """
     theirs = rate if adversarial_rate is None else adversarial_rate
     data, classes = brief.data, classes_of(brief.data, conditional)
     check(data, "an aae", batch, {"hidden": hidden, "discriminator_hidden": discriminator_hidden},
           code=code, rate=rate, adversarial_rate=theirs)  # fmt: skip
-    play.check_shares(dropout=dropout, momentum=momentum, average=average)
+    play.check_shares(dropout=dropout, momentum=momentum)
     descent.check("descent")
     adversarial_descent.check("adversarial_descent")
     law = _law(prior, code, spread, components, data.classes, conditional)
@@ -225,7 +225,8 @@ def recipe(
             Player(adversary(), discriminating, moves=lambda path: path.startswith("discriminator.")),
             Player(adversary(), deceiving, moves=lambda path: path.startswith("encoder.")),
         ),
-        batch=batch, select=select, average=average, validate=validator(),
+        batch=batch, select=select,
+            average=play.span(average, steps), validate=validator(),
         valid_every=brief.valid_every(valid_every),
     )  # fmt: skip
 

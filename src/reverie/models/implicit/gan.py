@@ -178,7 +178,7 @@ def recipe(
     descent: Descent = Descent(),
     batch: int = 100,
     select: Literal["best", "last", "average"] = "average",
-    average: float = 0.999,
+    average: float | None = None,
     valid_every: float | None = None,
 ) -> tuple[GAN, Recipe]:
     """Return an untrained generator with its discriminator, and how they play.
@@ -209,14 +209,12 @@ def recipe(
         descent: momentum and decay of gradient descent.
         batch: rows per turn.
         select: which weights count: best on validation, last, or an exponential average.
-        average: decay of that average, by step.
+        average: decay of that average, by step (default: it spans a twentieth of the plan).
         valid_every: epochs between validations (default: a tenth of the plan).
     """
     check(brief.data, "a gan", batch, {"hidden": hidden, "discriminator_hidden": discriminator_hidden},
           pieces=pieces, discriminator_steps=discriminator_steps, rate=rate)  # fmt: skip
-    play.check_shares(
-        input_dropout=input_dropout, dropout=dropout, smoothing=smoothing, momentum=momentum, average=average
-    )
+    play.check_shares(input_dropout=input_dropout, dropout=dropout, smoothing=smoothing, momentum=momentum)
     descent.check("descent")
     if conv and (len(brief.data.shape) < 2 or min(conv) < 1):
         raise ReverieError(f"conv: {conv} of rows of shape {brief.data.shape}; convolutions want images, and channels")
@@ -243,7 +241,8 @@ def recipe(
                    moves=lambda path: path.startswith("discriminator.")),
             Player(mine, generating(loss, spectral), moves=lambda path: path.startswith("generator.")),
         ),
-        batch=batch, carry=play.powers(model.discriminator) if spectral else None, select=select, average=average,
+        batch=batch, carry=play.powers(model.discriminator) if spectral else None, select=select,
+            average=play.span(average, steps),
         validate=validator(), valid_every=brief.valid_every(valid_every),
     )  # fmt: skip
 

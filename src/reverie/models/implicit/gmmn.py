@@ -172,7 +172,7 @@ def recipe(
     schedule: Literal["constant", "linear", "cosine"] = "cosine",
     batch: int = 500,
     select: Literal["best", "last", "average"] = "average",
-    average: float = 0.99,
+    average: float | None = None,
     valid_every: float | None = None,
 ) -> tuple[GMMN, Recipe]:
     """Return an untrained moment matching network and how to train it.
@@ -190,13 +190,12 @@ def recipe(
         schedule: how Adam's falls over the planned epochs.
         batch: rows per step, and draws.
         select: which weights count: best on validation, last, or an exponential average.
-        average: decay of that average, by step.
+        average: decay of that average, by step (default: it spans a twentieth of the plan).
         valid_every: epochs between validations (default: a tenth of the plan).
     """
     data, classes = brief.data, classes_of(brief.data, conditional)
     batch = min(batch, data.size("train"))
     check(data, "a gmmn", batch, {"hidden": hidden}, rate=rate, widths=min(widths, default=0.0))
-    play.check_shares(average=average)
     codes.check(autoencoder, code, data)
     first, second = jax.random.split(brief.key)
     real = data.likelihood == "gaussian"
@@ -206,12 +205,13 @@ def recipe(
         Prior("uniform", latent), classes, Rows.init(first, latent + classes, hidden, "relu", out, bias), coder
     )  # fmt: skip
     steps = brief.steps(batch)
+    keep = play.span(average, steps)
     how = Adam()(falling(schedule, rate, steps)) if optimiser == "adam" else _published(rate, steps)
 
     def main() -> Recipe:
         player = Player(how, matching(widths, relative), moves=lambda path: path.startswith("generator."))
         return Recipe(
-            draw=minibatch(data, batch, conditional), players=(player,), batch=batch, select=select, average=average,
+            draw=minibatch(data, batch, conditional), players=(player,), batch=batch, select=select, average=keep,
             validate=validator(), valid_every=brief.valid_every(valid_every),
         )  # fmt: skip
 
