@@ -51,6 +51,7 @@ docs: $(DOCS)  ## the pages, in docs/_build/html
 bench: $(STAMP)  ## speed beside the matrix products alone, a bare loop and peers
 	@$(PY) benchmarks/steps.py --out results/bench/steps.json
 	@$(PY) benchmarks/boltzmann.py --out results/bench/boltzmann.json
+	@$(PY) benchmarks/parzen.py --out results/bench/parzen.json
 
 readme: $(STAMP)  ## put the tables of results/ into README.md
 	@$(PY) docs/readme.py

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -12,10 +14,18 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 from tests.toys import WEIGHT, dataset, linear, rows_of
 
-from reverie.data.dataset import Dataset
+from reverie import asking
+from reverie.data import load
+from reverie.data.dataset import Dataset, Rows
 from reverie.errors import ReverieError
-from reverie.evaluate import annealed, measure, observed, parzen, windows
+from reverie.evaluate import annealed, chains, measure, observed, parzen, windows
+from reverie.models import load_module
 from reverie.prob.contracts import Given, Implicit
+from reverie.report import sections
+from reverie.report.reading import RunView
+from reverie.train.folder import RunFolder
+from reverie.train.recipe import Brief
+from reverie.trained import Trained
 
 
 class Plane(Implicit):
@@ -156,8 +166,6 @@ def grey(n: int = 60, **changes: Any) -> Dataset:
 
 
 def parzen_rows(rng: np.random.Generator, n: int) -> Any:
-    from reverie.data.dataset import Rows
-
     return Rows(rng.integers(0, 17, (n, 4)).astype(np.uint8), np.arange(n) % 2)
 
 
@@ -189,9 +197,7 @@ def test_rows_without_distances_are_refused(changes: dict[str, Any], words: str)
 def test_training_rows_and_centres_stand_beside_and_centres_win_on_few_modes() -> None:
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(5, 30))
-    draw = lambda n: (centres[rng.integers(0, 5, n)] + 0.3 * rng.standard_normal((n, 30))).astype(np.float32)  # noqa: E731
-    from reverie.data.dataset import Rows
-
+    draw = lambda n: np.float32(centres[rng.integers(0, 5, n)] + 0.3 * rng.standard_normal((n, 30)))  # noqa: E731
     data = dataset(splits={name: Rows(draw(n)) for name, n in (("train", 300), ("valid", 200), ("test", 200))},
                    shape=(30,), class_names=None)  # fmt: skip
     found = parzen.sanity(data, samples=60)
@@ -211,37 +217,38 @@ def test_validation_is_quick_and_prefers_the_better_generator() -> None:
     assert validate(plane(), data, jax.random.key(5)) == good, "the same z each time, whatever the key"
 
 
+#: Without a pilot, which is half of what is compiled: the step fits the toy.
+STEPS: dict[str, Any] = {"chains": 8, "leapfrog": 4, "pilot": 0, "step_size": 0.3}
+FEW = {name: value for name, value in STEPS.items() if name != "chains"}
+
+
 def test_noise_makes_a_generator_gaussian_and_annealing_bounds_it() -> None:
     noisy = observed.observe(plane(), dataset(), 0.49)
-    rows = rows_of(24, 9)
-    truth = linear().truth(rows)
-    found = annealed.annealed(noisy, rows, chains=8, temperatures=60, start="prior").values
-    gap = truth - found
-    # E[w] = p(x): the mean of the log is below.  z of the mean gap under 4.5, and small.
-    assert -0.05 < gap.mean() < 0.25
-    ends = annealed.simulated_gap(noisy, n=12, chains=8, temperatures=60)
+    rows = rows_of(40, 9)
+    gap = linear().truth(rows) - annealed.annealed(noisy, rows, temperatures=40, **STEPS).values
+    # E[w] = p(x), so that the mean of the log is below: 4.5 standard errors either side of [0, 0.25].
+    error = 4.5 * gap.std(ddof=1) / np.sqrt(len(gap))
+    assert -error < gap.mean() < 0.25 + error
+    ends = annealed.simulated_gap(noisy, n=12, temperatures=40, **STEPS)
     assert ends["bracket"].low < ends["bracket"].high + 0.1 and 0 <= ends["gap"].value + 0.1 < 0.6
-    short = annealed.simulated_gap(noisy, n=12, chains=8, temperatures=4)
-    assert short["gap"].value > ends["gap"].value, "the gap closes as the path gets longer"
 
 
 def test_a_generator_through_noise_is_named_for_what_it_is() -> None:
     data = dataset(40, scale=np.array([2.0, 0.5, 3.0, 1.0]))
-    records, result = measure.evaluate(plane(), data, estimator="ais", samples=8, temperatures=60, variance=0.49)
+    records, result = measure.evaluate(plane(), data, estimator="ais", samples=8, temperatures=40, variance=0.49, **FEW)
     assert set(records) == {"noisy_log_likelihood"}
     record = records["noisy_log_likelihood"]
-    assert record.estimator == "ais-8x60-variance-0.49" and record.kind == "lower_bound" and record.measure == "density"
+    assert record.estimator == "ais-8x40-variance-0.49" and record.kind == "lower_bound" and record.measure == "density"
     exact = linear().truth(data.rows("test")) - np.log(3.0)
     assert abs(result.values - exact).mean() < 0.3
     with pytest.raises(ReverieError, match="variance"):
         measure.evaluate(plane(), data, estimator="ais", variance=-1.0)
 
 
-def test_the_variance_is_chosen_on_validation_rows() -> None:
+def test_the_variance_is_chosen_on_validation_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observed, "_PLAN", {**STEPS, "temperatures": 40, "step_size": 0.1, "start": "prior"})
     key = np.random.default_rng(0)
     rows = key.normal(size=(60, 2)) @ np.asarray(WEIGHT).T + np.sqrt(0.02) * key.normal(size=(60, 4))
-    from reverie.data.dataset import Rows
-
     data = dataset(splits={name: Rows(rows.astype(np.float32)) for name in ("train", "valid", "test")})
     found = observed.observe(plane(), data)
     assert 0.01 <= float(found.variance) <= 0.05 and "validation rows" in found.rule
@@ -256,3 +263,40 @@ def test_a_missing_cell_has_no_share_in_the_noise() -> None:
     assert float(noisy.log_p(x, z)) == pytest.approx(whole.sum() + prior, rel=1e-5)
     assert float(noisy.log_p(part, z)) == pytest.approx(whole.sum() - whole[1] + prior, rel=1e-5)
     assert np.isfinite(jax.grad(lambda h: noisy.log_p(part, h))(z)).all()
+
+
+class Asked(Trained):
+    """A run of a generator that nobody trained, in a folder of its own."""
+
+    model = plane()
+
+    def __init__(self, path: Path, data: Dataset) -> None:
+        (path / "run.json").write_text(json.dumps({"format": 1, "model": "plane", "data": data.to_json()}))
+        super().__init__(RunFolder(path), data=data)
+
+
+def test_the_doors_of_an_implicit_model(tmp_path: Path) -> None:
+    data = dataset(60)
+    run = Asked(tmp_path, data)
+    found = asking.evaluate(run, samples=200)
+    assert "log_likelihood" not in found and found["parzen"].kind == "estimate"
+    assert set(run.folder.evaluations()) == {"test/parzen-200"}
+    scores = asking.score(run, data.rows("test"), samples=200)
+    np.testing.assert_allclose(scores.values.mean(), found["parzen"].value, atol=1e-3)
+    assert scores.record.estimator == "parzen-200" and scores.record.split is None
+    noisy = asking.evaluate(run, estimator="ais", samples=8, temperatures=40, variance=0.49, **FEW)
+    assert set(noisy) == {"noisy_log_likelihood", "bracket", "gap"}
+    assert "test/ais-8x40-variance-0.49" in run.folder.evaluations()
+    with pytest.raises(ReverieError, match="minutes"):
+        asking.evaluate(run, minutes=1.0)
+    first = RunView.read(tmp_path).numbers[0]
+    assert first.metric == "noisy_log_likelihood" and sections.metric_name("parzen") == "Parzen windows"
+
+
+def test_an_energy_and_a_latent_model_take_windows_too() -> None:
+    assert "parzen" in measure.estimators(linear()) and measure.default_estimator(linear()) == "importance"
+    model, _ = load_module("rbm").recipe(Brief(load("digits"), jax.random.key(0), 1.0), hidden=4)
+    ends = chains.draw(model, 30, chains.Chain(5), seed=0)
+    made = parzen.generator(model, load("digits"), seed=0, draws=False, most=30)
+    assert made(3, 7).shape == (4, 64) and ends.means.shape == (30, 64)
+    assert "parzen" in measure.estimators(model)
