@@ -13,13 +13,23 @@ from reverie import asking, masking, reading
 from reverie.class_told import given_of
 from reverie.errors import ReverieError
 from reverie.evaluate import chains as watched
-from reverie.evaluate import components, filling, microscope, tasks
+from reverie.evaluate import components, filling, memorising, microscope, tasks
 from reverie.evaluate import health as examined
 from reverie.evaluate import impute as imputing
 from reverie.evaluate.baseline import independent_baseline
 from reverie.evaluate.diagnose import diagnose, gather
 from reverie.files import to_json, write_atomic
-from reverie.prob.contracts import Coloured, Encodes, Energy, Filters, Implicit, Judged, OfWords, Reconstructs
+from reverie.prob.contracts import (
+    Coloured,
+    Encodes,
+    Energy,
+    Filters,
+    Implicit,
+    Judged,
+    OfExemplars,
+    OfWords,
+    Reconstructs,
+)
 from reverie.progress import Progress, Quiet
 from reverie.train import checkpoint
 from reverie.trained import Trained
@@ -44,6 +54,7 @@ def report(run: Trained, *, seed: int = 0, progress: Progress | None = None) -> 
         asking.evaluate(run, progress=progress)
     steps: list[Callable[..., Any]] = [samples, units, codes]
     steps += [reconstructions] if isinstance(run.model, Reconstructs) else []
+    steps += [health] if isinstance(run.model, OfExemplars) else []
     steps += [imputation] if "impute" in able(run) else []
     if isinstance(run.model, Judged | Implicit):
         able_to = ((samples, Implicit), (health, Implicit), (reconstructions, Reconstructs), (codes, Encodes))
@@ -131,7 +142,8 @@ def health(run: Trained, split: str = "test", *, seed: int = 0) -> dict[str, Any
     """Look at what the model generates beside the rows it learnt from and rows of a split it did not.
 
     Whether it copies training rows, misses classes, can be told from the data, or repeats itself: see
-    `evaluate.health`.  Kept in ``health.json``, and what its pictures show in ``arrays/health.npz``.
+    `evaluate.health`; of a mixture over training rows also what those owe to themselves (`evaluate.memorising`).  Kept
+    in ``health.json``, and what its pictures show in ``arrays/health.npz``.
 
     Returns:
         ``records`` (an Estimate each, by name) and ``findings`` (``level`` and ``text``, the gravest first).
@@ -143,15 +155,20 @@ def health(run: Trained, split: str = "test", *, seed: int = 0) -> dict[str, Any
     if split not in run.data.splits:
         raise ReverieError(f"split: {split!r} is not one of {', '.join(run.data.splits)}")
     found = examined.look(run.model, run.data, split, seed=seed)
+    records, findings = dict(found.records), list(found.findings)
+    if isinstance(run.model, OfExemplars):
+        more, told = memorising.look(run.model, run.data, split, seed=seed)
+        order = ("problem", "warning", "ok")
+        records, findings = {**records, **more}, sorted([*findings, *told], key=lambda f: order.index(f["level"]))
     arrays = dict(found.pictures)
     for name in ("samples", "neighbours"):
         arrays[name] = display(run, arrays[name][:_HEALTHY])
     run.folder.save_arrays("health", **arrays)
     weights = (checkpoint.peek(run.path) or {}).get("sha256")
-    record = {name: estimate.to_json() for name, estimate in found.records.items()}
-    kept = {"split": split, "seed": seed, "weights": weights, "records": record, "findings": found.findings}
+    record = {name: estimate.to_json() for name, estimate in records.items()}
+    kept = {"split": split, "seed": seed, "weights": weights, "records": record, "findings": findings}
     write_atomic(run.path / "health.json", to_json(kept, indent=1))
-    return {"records": found.records, "findings": found.findings}
+    return {"records": records, "findings": findings}
 
 
 def reconstructions(run: Trained, *, seed: int = 0) -> None:

@@ -338,6 +338,15 @@ class Reconstructs(Protocol):
 
 
 @runtime_checkable
+class OfExemplars(Protocol):
+    """A model whose prior is a mixture with a component for every training row."""
+
+    def log_prior_without(self, h: PyTree, row: Int[Array, ""]) -> Float[Array, ""]:
+        """Return log p(h) with the component of one training row left out."""
+        ...
+
+
+@runtime_checkable
 class Filters(Protocol):
     """Has units with a picture each: what a unit adds to the data when it is on."""
 

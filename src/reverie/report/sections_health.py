@@ -23,6 +23,11 @@ _NAMES: Mapping[str, str] = {
     "discrepancy": "maximum mean discrepancy, squared",
     "diversity": "diversity, beside held-out rows",
     "repeats": "samples that all but repeat another",
+    "own_component": "nats that training rows owe to their own component",
+    "own_share": "share of a training row's posterior that its own component has",
+    "train_log_likelihood": "log-likelihood of training rows",
+    "train_without_own": "the same, their own component left out",
+    "held_out_log_likelihood": "log-likelihood of held-out rows",
 }
 _COLUMNS, _PAIRS = 8, 32
 

@@ -40,8 +40,8 @@ BLOCK = 500
 
 
 def log_normals(
-    z: Float[Array, "*b d"], means: Float[Array, "n d"], log_scales: Float[Array, "n d"]
-) -> Float[Array, "*b n"]:
+    z: Float[Array, "... d"], means: Float[Array, "n d"], log_scales: Float[Array, "n d"]
+) -> Float[Array, "... n"]:
     r"""Return :math:`\log \mathcal N(z; \mu_j, \mathrm{diag}\,\sigma_j^2)` of every component, as matrix products.
 
     Everything is moved to the components' mean first, so that what cancels in the squares is small.
@@ -54,7 +54,9 @@ def log_normals(
     return -0.5 * jnp.maximum(square, 0.0) - constant
 
 
-def log_normal(z: Float[Array, "*b d"], mean: Float[Array, "*b d"], log_scale: Float[Array, "*b d"]) -> Any:
+def log_normal(
+    z: Float[Array, "... d"], mean: Float[Array, "... d"], log_scale: Float[Array, "... d"]
+) -> Float[Array, "..."]:
     r"""Return :math:`\log \mathcal N(z; \mu, \mathrm{diag}\,\sigma^2)` along the last axis."""
     cells = ((z - mean) * jnp.exp(-log_scale)) ** 2 + 2.0 * log_scale + math.log(2.0 * math.pi)
     return -0.5 * cells.sum(axis=-1)

@@ -43,22 +43,12 @@ from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError
 from reverie.evaluate.claims import Claim, Paper
 from reverie.evaluate.likelihood import validator
-from reverie.models.directed._exemplars import (
-    Candidates,
-    Exemplars,
-    Sum,
-    drawn,
-    encoded,
-    log_mixture,
-    log_normal,
-    once,
-    refresher,
-)
+from reverie.models.directed._exemplar_learning import Objective, log_proposal, propose
+from reverie.models.directed._exemplars import Exemplars, Sum, drawn, encoded, refresher
 from reverie.models.directed._gaussian import Sight
 from reverie.nn.blocks import Net, dense_trunk
 from reverie.nn.laws import GaussianHead, Law, expectation, log_prob, output_head
 from reverie.prob.contracts import Given, Latent, Pass
-from reverie.prob.surrogates import freeze, scale_gradient
 from reverie.train.optimise import Adam
 from reverie.train.optimise import schedule as falling
 from reverie.train.recipe import Brief, Player, Recipe
@@ -185,110 +175,6 @@ class GAE(Latent):
         return propose(key, jax.tree.map(lambda a: a[None], own), jax.tree.map(lambda a: a[None], near), self.share, 1)[
             0, 0
         ]
-
-
-def propose(
-    key: PRNGKeyArray,
-    own: tuple[Float[Array, "B d"], Float[Array, "B d"]],
-    near: tuple[Float[Array, "B K d"], Float[Array, "B K d"]] | None,
-    share: float,
-    samples: int,
-) -> Float[Array, "S B d"]:
-    """Draw z of the proposal for each row, reparameterised within the component that was chosen."""
-    which, noise = jax.random.split(key)
-    mean, log_scale = (jnp.broadcast_to(a, (samples, *a.shape)) for a in own)
-    if near is not None:
-        first, second = jax.random.split(which)
-        at = jax.random.randint(first, mean.shape[:2], 0, near[0].shape[1])
-        theirs = jax.random.uniform(second, mean.shape[:2])[..., None] >= share
-        rows = jnp.arange(mean.shape[1])
-        mean, log_scale = (
-            jnp.where(theirs, other[rows, at], mine) for other, mine in zip(near, (mean, log_scale), strict=True)
-        )
-    return mean + jnp.exp(log_scale) * jax.random.normal(noise, mean.shape)
-
-
-def log_proposal(
-    z: Float[Array, "*b d"],
-    own: tuple[Float[Array, "*b d"], Float[Array, "*b d"]],
-    near: tuple[Float[Array, "*b K d"], Float[Array, "*b K d"]] | None,
-    share: float,
-) -> Float[Array, "*b"]:
-    r"""Return :math:`\log q(z \mid x)` of the proposal."""
-    mine = log_normal(z, *own)
-    if near is None:
-        return mine
-    others = jax.nn.logsumexp(log_normal(z[..., None, :], *near), axis=-1) - math.log(near[0].shape[-2])
-    return jnp.logaddexp(math.log(share) + mine if share > 0 else -jnp.inf, math.log1p(-share) + others)
-
-
-def regulariser(
-    mean: Float[Array, "*b d"], log_scale: Float[Array, "*b d"], means: float, scales: float
-) -> Float[Array, "*b"]:
-    r"""Return :math:`R = -\lambda_1 \lVert\mu\rVert^2 + \lambda_2 \sum_i (1 + \log\sigma_i^2 - \sigma_i^2)`."""
-    spread = 1.0 + 2.0 * log_scale - jnp.exp(2.0 * log_scale)
-    return -means * (mean**2).sum(axis=-1) + scales * spread.sum(axis=-1)
-
-
-class Objective:
-    """What the player descends: minus the surrogate of the module's page, a mean over the batch."""
-
-    def __init__(
-        self, update: str, how: Sum, samples: int, size: int, leave_one_out: bool, penalties: tuple[float, float]
-    ) -> None:
-        self.update, self.how, self.samples, self.size = update, how, samples, size
-        self.leave_one_out, self.penalties = leave_one_out, penalties
-
-    def __call__(
-        self, model: GAE, batch: dict[str, Any], carry: Any, key: PRNGKeyArray
-    ) -> tuple[Array, Any, dict[str, Array]]:
-        own = encoded(model, batch["x"])
-        candidates = self._candidates(model, batch, own)
-        near = candidates.nearest(own[0], batch["index"], model.neighbours) if model.share < 1 else None
-        z = propose(key, own, near, model.share, self.samples)
-
-        def log_w(model: GAE, z: Array, own: Any, near: Any) -> tuple[Array, Array]:
-            prior = log_mixture(
-                self.how, z, batch["index"], candidates, self.size, self.leave_one_out, batch["tail"]
-            )  # fmt: skip
-            of_row = jax.vmap(jax.vmap(model.log_likelihood), in_axes=(None, 0))
-            joint = of_row(batch["x"], z) + prior
-            return joint, joint - log_proposal(z, own, near, model.share)
-
-        still = jax.lax.stop_gradient
-        values = log_w(freeze(model), still(z), still(own), still(near))[1]
-        values = still(values)
-        bound = jax.nn.logsumexp(values, axis=0) - math.log(self.samples)
-        weights = jax.nn.softmax(values, axis=0)
-        if self.update == "em":
-            joint, _ = log_w(model, still(z), still(own), still(near))
-            # The proposal learns from the same weights, as q does in reweighted wake-sleep.
-            ascent = (weights * (joint + log_normal(still(z), *own))).sum(axis=0)
-        elif self.update == "dreg":
-            ascent = (weights * log_w(model, scale_gradient(z, weights[..., None]), still(own), still(near))[1]).sum(0)
-        else:
-            ascent = (weights * log_w(model, z, own, near)[1]).sum(axis=0)
-        penalty = regulariser(*own, *self.penalties)
-        mine = log_normal(still(z), *still(own)) - math.log(self.size)
-        rest = log_mixture(self.how, still(z), batch["index"], candidates, self.size, True, batch["tail"])
-        info = {
-            "bound": bound.mean(),
-            "elbo": values.mean(),
-            "own_part": (weights * jax.nn.sigmoid(mine - rest)).sum(0).mean(),
-        }
-        if any(self.penalties):
-            info["penalty"] = penalty.mean()
-        # The value is the bound's; its gradient is the estimator's.
-        objective = still(bound - ascent) + ascent + penalty
-        return -objective.mean(), carry, still(info)
-
-    def _candidates(self, model: GAE, batch: dict[str, Any], own: tuple[Array, Array]) -> Candidates:
-        found = encoded(model, batch["rows"])
-        index = batch["candidates"]
-        if self.how in ("knn", "strat"):
-            found = tuple(jnp.concatenate([a, b]) for a, b in zip(own, found, strict=True))  # type: ignore[assignment]
-        first = jnp.ones(index.shape, bool) if self.how in ("exact", "subset") else once(index)
-        return Candidates(index, first, *found)
 
 
 def closed(model: GAE, data: Dataset, key: Any = None) -> GAE:
