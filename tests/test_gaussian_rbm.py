@@ -23,7 +23,9 @@ from reverie.errors import ReverieError
 from reverie.evaluate import energy
 from reverie.models.undirected import _chains, _langevin
 from reverie.models.undirected import _learning as learning
+from reverie.models.undirected import _pretrain as layerwise
 from reverie.models.undirected._langevin import Langevin
+from reverie.models.undirected._pretrain import Pretrain
 from reverie.models.undirected.dbm import DBM
 from reverie.models.undirected.gaussian_rbm import GaussianRBM
 from reverie.nn.units import Gaussian
@@ -297,6 +299,30 @@ def test_the_mean_field_bound_of_real_rows_is_below_the_truth() -> None:
     rows, volume = grid(2, 161, 12.0)
     total = np.logaddexp.reduce(np.asarray(jax.vmap(model.log_counted)(jnp.asarray(rows)))) + np.log(volume)
     assert partition.enumerated(model) == pytest.approx(total, abs=1e-4)
+
+
+@exactly
+def test_the_first_layers_own_gradient_goes_with_the_columns_units() -> None:
+    """Rows, weights and biases in other units: their steps are in those units too, so that one rate serves all."""
+    model = machine((3, 4, 2), seed=12, kind=DBM, least=0.0)
+    s = np.sqrt(np.asarray(model.visible.variance))
+    model = replace(model, weights=(0.3 * s[:, None] * model.weights[0], model.weights[1]))
+    plain = replace(
+        model, visible=Gaussian(jnp.zeros(3)), weights=(model.weights[0] / s[:, None], model.weights[1]),
+        biases=(model.biases[0] / s, *model.biases[1:]),
+    )  # fmt: skip
+    rows = jnp.asarray(np.random.default_rng(0).normal(size=(50, 3)))
+    found = layerwise._layer_gradients(Pretrain(1, decay=0.0), 1, 5.0)
+    batch = lambda x: {"x": x, "step": jnp.int32(0)}  # noqa: E731
+    here, there = (found(m, batch(x), (), jax.random.key(3))[0] for m, x in ((model, rows * s), (plain, rows)))
+    assert np.abs(np.asarray(there.weights[0])).min() > 1e-4
+    np.testing.assert_allclose(here.weights[0], s[:, None] * there.weights[0], rtol=1e-6)
+    np.testing.assert_allclose(here.biases[0], s * there.biases[0], rtol=1e-6)
+    np.testing.assert_allclose(here.biases[1], there.biases[1], rtol=1e-6)
+    # Variances are learnt too, by the slope of the rows less that of the chains; it has no units.
+    slope = np.asarray(here.visible.log_variance)
+    np.testing.assert_allclose(slope, there.visible.log_variance, rtol=1e-6)
+    assert np.abs(slope).min() > 1e-4
 
 
 # People's data

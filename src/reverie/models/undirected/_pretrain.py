@@ -29,7 +29,8 @@ from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError
 from reverie.models.undirected._chains import sweeps_at
 from reverie.models.undirected._layered import Boltzmann
-from reverie.nn.units import Binary, Units
+from reverie.models.undirected._learning import average_gradient
+from reverie.nn.units import Binary, Gaussian, Units
 from reverie.train.draws import minibatch
 from reverie.train.optimise import Momentum, schedule, steepest
 from reverie.train.recipe import Gradients, Player, Recipe
@@ -37,6 +38,8 @@ from reverie.train.recipe import Gradients, Player, Recipe
 #: (model, data, what the last stage carried) -> the following stage.
 Next = Callable[[Any, Dataset, Any], tuple[Any, Recipe]]
 M = TypeVar("M", bound=Boltzmann)
+#: The rate of real-valued rows beside that of bits, whose means cannot run away.
+REAL = 0.2
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,25 @@ def _layer(
     return model, stage(
         data, how, _layer_gradients(how, layer, data.size("train") / batch), name=f"layer {layer}", batch=batch,
         moves=lambda path: path in mine, carry=biases, following=following,
+        rate=how.rate * (REAL if layer == 1 and isinstance(model.visible, Gaussian) else 1.0),
+    )  # fmt: skip
+
+
+def _of_real_rows(model: M, rows: Float[Array, "B D"], ended: Float[Array, "B D"], up: float) -> M:
+    """Return the lowest machine's gradient as machines learn alone: centred, in the columns' units, variances too.
+
+    With variances that stay the columns' own, whatever the features add would be too much.
+    """
+
+    def layers(x: Array) -> dict[int, Array]:
+        seen = jax.vmap(model.visible.statistic)(x)
+        return {0: x, 1: jax.nn.sigmoid(up * (seen @ model.weights[0] + model.biases[1]))}
+
+    data, zero = layers(rows), jax.tree.map(jnp.zeros_like, model)
+    lowest = replace(model, weights=model.weights[:1], biases=model.biases[:2])
+    found = average_gradient(lowest, data, layers(ended), (data[0].mean(axis=0), data[1].mean(axis=0)), True)
+    return replace(
+        found, weights=(*found.weights, *zero.weights[1:]), biases=(*found.biases, *zero.biases[2:])
     )  # fmt: skip
 
 
@@ -191,6 +213,9 @@ def _layer_gradients(how: Pretrain, layer: int, epoch_steps: float) -> Gradients
             weights=put(zero.weights, layer - 1, how.decay * weights - at.weights),
             biases=put(put(zero.biases, layer - 1, -at.below), layer, -at.above),
         )
+        if isinstance(visible, Gaussian):
+            loss = jax.tree.map(jnp.negative, _of_real_rows(model, rows, at.ended, up))
+            loss = replace(loss, weights=(how.decay * weights + loss.weights[0], *loss.weights[1:]))
         return loss, carry, {"reconstruction_error": at.error, "active": at.active, "loss": at.error}
 
     return found

@@ -16,8 +16,8 @@ at every turn.  Learning is stochastic approximation: the data's averages by mea
 chains (Salakhutdinov & Hinton 2009).  Centring makes that work from random weights, without pretraining (Montavon &
 Müller 2012).
 
-Rows are binary, or real-valued: then :math:`v \sim \mathcal N(b + W_1 h^1, s^2)` with variances learnt in the joint
-stage (a pretrained first layer keeps those of the columns), and the first layer sees :math:`v/s^2`.
+Rows are binary, or real-valued: then :math:`v \sim \mathcal N(b + W_1 h^1, s^2)` with learnt variances, and the first
+layer sees :math:`v/s^2`.
 
 The number that is reported is this bound, with log Z counted or bracketed; where the top layers are small enough to be
 counted, log p(v) itself.
