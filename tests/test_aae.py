@@ -114,7 +114,9 @@ def test_classes_have_components_of_their_own(tmp_path: Path) -> None:
 
 def test_told_the_class_it_draws_and_fills_in_that_class(tmp_path: Path) -> None:
     """Nearest class means of the training rows tell 6 in 10 draws of the class that was asked for."""
-    run = reverie.train("aae", "digits", run=tmp_path / "run", **{**aae.TINY, "conditional": True})
+    run = reverie.train(
+        "aae", "digits", run=tmp_path / "run", **{**aae.TINY, "conditional": True, "epochs": 80, "rate": 2e-3}
+    )
     rows, y = run.data.restore(run.data.rows("train")), run.data.labels("train")
     means = np.stack([rows[y == c].mean(0) for c in range(10)])
     drawn = run.sample(200).reshape(200, -1)
