@@ -48,7 +48,7 @@ class Pretrain:
 
     Args:
         epochs: of each layer; 0 leaves it out.
-        rate: learning rate, which falls to nothing over each layer's epochs.
+        rate: learning rate, which falls to nothing over each layer's epochs; real-valued rows take a fifth of it.
         sweeps: of contrastive divergence.
         grow: epochs after which it takes one sweep more; 0 is never.
         decay: of the weights.
@@ -173,7 +173,7 @@ def _layer(
     )  # fmt: skip
 
 
-def _of_real_rows(model: M, rows: Float[Array, "B D"], ended: Float[Array, "B D"], up: float) -> M:
+def _of_real_rows(model: Boltzmann, rows: Float[Array, "B D"], ended: Float[Array, "B D"], up: float) -> Boltzmann:
     """Return the lowest machine's gradient as machines learn alone: centred, in the columns' units, variances too.
 
     With variances that stay the columns' own, whatever the features add would be too much.
