@@ -18,6 +18,7 @@ from reverie.evaluate import health as examined
 from reverie.evaluate import impute as imputing
 from reverie.evaluate.baseline import independent_baseline
 from reverie.evaluate.diagnose import diagnose, gather
+from reverie.evaluate.mapped import over_rows
 from reverie.files import to_json, write_atomic
 from reverie.prob.contracts import (
     Coloured,
@@ -244,7 +245,7 @@ def filters(run: Trained, *, seed: int = 0) -> None:
     """Keep the units' weights and how often each is on over test rows, the most used first; deeper ones composed."""
     rows, _ = shown(run, _CODED)
     weights = np.asarray(run.model.filters())
-    used = tasks.encode(run.model, rows).mean(axis=0)
+    used = _activities(run.model, rows).mean(axis=0)
     found: dict[str, np.ndarray] = {}
     first = 0
     for layer, composed in enumerate(_composed(run.model, weights), 1):
@@ -256,8 +257,21 @@ def filters(run: Trained, *, seed: int = 0) -> None:
     run.folder.save_arrays("filters", **found)
 
 
+def _activities(model: Any, rows: np.ndarray) -> np.ndarray:
+    """Return how strongly the units of all layers are on, layers side by side; an energy's code is that."""
+    if not hasattr(model, "layer_filters"):
+        return tasks.encode(model, rows)
+    return np.abs(over_rows(_layers, model, rows))
+
+
+def _layers(model: Any, key: Any, x: Any, given: Any) -> Any:
+    return jax.numpy.concatenate(model.layers(x))
+
+
 def _composed(model: Any, first: np.ndarray) -> list[np.ndarray]:
     """Return the first layer's filters and, of a stack, each higher layer's: the filters below, weighted."""
+    if hasattr(model, "layer_filters"):
+        return [np.asarray(part) for part in model.layer_filters()]
     found = [first]
     for weight in getattr(model, "weights", ())[1:] if isinstance(model, Coloured) else ():
         found.append(np.asarray(weight).T @ found[-1])

@@ -1,7 +1,8 @@
 r"""The ladder's net: an encoder with noise at every layer, and denoising functions down beside it.
 
-Written for whole batches: the labelled and the unlabelled half have batch statistics of their own, and the noisy and
-the clean pass meet layer by layer.  As stored, the clean pass of one row uses frozen statistics.
+Written for batches of a step's passes at once, (passes, rows, units), each pass with batch statistics of its own:
+labelled rows with noise, all rows with noise, all rows without.  As stored, one row on its clean way up uses frozen
+statistics.
 """
 
 from __future__ import annotations
@@ -47,17 +48,18 @@ class Gaussian(eqx.Module):
               \mu(u) = a_1 \sigma(a_2 u + a_3) + a_4 u + a_5, \quad v(u) = a_6 \sigma(a_7 u + a_8) + a_9 u + a_{10}.
     """
 
-    a: Float[Array, "10 d"]
+    #: :math:`a_1, \dots, a_5` of the mean and :math:`a_6, \dots, a_{10}` of the share.
+    a: Float[Array, "2 5 d"]
 
     @staticmethod
     def init(width: int) -> Gaussian:
         """Return a function that says 0 whatever it is given, and whose sigmoids are of u."""
-        return Gaussian(jnp.zeros((10, width)).at[jnp.asarray([1, 6])].set(1.0))
+        return Gaussian(jnp.zeros((2, 5, width)).at[:, 1].set(1.0))
 
-    def __call__(self, noisy: Float[Array, "*B d"], above: Float[Array, "*B d"]) -> Float[Array, "*B d"]:
-        a = self.a
-        mean = a[0] * jax.nn.sigmoid(a[1] * above + a[2]) + a[3] * above + a[4]
-        share = a[5] * jax.nn.sigmoid(a[6] * above + a[7]) + a[8] * above + a[9]
+    def __call__(self, noisy: Float[Array, "B d"], above: Float[Array, "B d"]) -> Float[Array, "B d"]:
+        a = [part[:, 0, None] for part in jnp.split(self.a, 5, axis=1)]
+        # Both at once: half as many sums for the gradients.
+        mean, share = a[0] * jax.nn.sigmoid(a[1] * above + a[2]) + a[3] * above + a[4]
         return (noisy - mean) * share + mean
 
 
@@ -74,13 +76,18 @@ class Rung(eqx.Module):
 
 
 class Up(NamedTuple):
-    """A batch on its way up: normalised layers with their noise (the data first), the means and deviations they were
-    normalised by, and the fields of the classes."""
+    """Passes on their way up, the data's layer first: the layers with their noise, the means and deviations that they
+    were normalised by, and the fields of the classes."""
 
-    z: list[Float[Array, "B _"]]
-    means: list[Float[Array, "*_"]]
-    deviations: list[Float[Array, "*_"]]
-    logits: Float[Array, "B C"]
+    z: list[Float[Array, "P B _"]]
+    means: list[Float[Array, "P 1 _"]]
+    deviations: list[Float[Array, "P 1 _"]]
+    logits: Float[Array, "P B C"]
+
+    def of(self, number: int) -> Up:
+        """Return one pass, (rows, units)."""
+        take = lambda found: [a[number] for a in found]  # noqa: E731
+        return Up(take(self.z), take(self.means), take(self.deviations), self.logits[number])
 
 
 class Ladder(Judged):
@@ -133,35 +140,36 @@ class Ladder(Judged):
         """Return p(class | x), the classes in their order."""
         return jax.nn.softmax(self.logits(x))
 
-    def up(self, rows: Float[Array, "B D"], parts: tuple[int, ...], key: PRNGKeyArray | None, noise: float) -> Up:
-        """Return a batch on its way up.
+    def up(self, rows: Float[Array, "P B D"], noise: Float[Array, "P B N"] | None = None) -> Up:
+        """Return passes on their way up, each normalised by itself.
 
         Args:
-            parts: rows of each part of the batch, which is normalised by itself.
-            key, noise: of the normal noise of every layer and its standard deviation; no key, no noise.
+            noise: of all layers side by side (`units`), the data's first.
         """
-
-        h = jnp.where(jnp.isnan(rows), 0.0, rows)
-        sizes = [h.shape[1], *(layer.shift.size for layer in self.layers)]
-        added = _noise(key, len(h), sizes, noise, h.dtype)
-        h = h + added[0]
-        z, means, deviations = [h], [jnp.zeros(())], [jnp.ones(())]
-        fields = h
+        added = _apart(noise, self.units)
+        h = jnp.where(jnp.isnan(rows), 0.0, rows) + added[0]
+        one = jnp.ones((len(rows), 1, 1), h.dtype)
+        found, fields = Up([h], [0.0 * one], [one], h), h
         for number, layer in enumerate(self.layers, 1):
-            normal, mean, deviation = normalised(h @ layer.weight, parts)
-            z.append(normal + added[number])
-            means.append(mean)
-            deviations.append(deviation)
-            fields = layer.fields(z[-1])
+            normal, mean, deviation = normalised(h @ layer.weight)
+            z = normal + added[number]
+            for kept, new in zip(found[:3], (z, mean, deviation), strict=True):
+                kept.append(new)
+            fields = layer.fields(z)
             h = jax.nn.relu(fields)
-        return Up(z, means, deviations, fields)
+        return found._replace(logits=fields)
+
+    @property
+    def units(self) -> list[int]:
+        """Widths of the layers, the data's first."""
+        return [self.layers[0].weight.shape[0], *(layer.shift.size for layer in self.layers)]
 
     def down(self, noisy: list[Float[Array, "B _"]], logits: Float[Array, "B C"]) -> dict[int, Float[Array, "B _"]]:
         """Return the denoised layers by number, from the noisy ones of the way up."""
         above, found = jax.nn.softmax(logits), {}
         for number, rung in reversed(list(enumerate(self.rungs, self.lowest))):
             heard = above if rung.weight is None else above @ rung.weight
-            above = rung.combine(noisy[number], normalised(heard, (len(heard),))[0])
+            above = rung.combine(noisy[number], normalised(heard)[0])
             found[number] = above
         return found
 
@@ -178,28 +186,20 @@ class Ladder(Judged):
         return found
 
 
-def _noise(key: PRNGKeyArray | None, rows: int, sizes: list[int], scale: float, dtype: Any) -> list[Any]:
-    """Return normal noise of every layer, 0 without a key."""
-    if key is None or not scale:
-        return [0.0 for _ in sizes]
-    # Drawn at once: each draw of its own costs a second of compilation.
-    drawn = scale * jax.random.normal(key, (rows, sum(sizes)), dtype)
-    return jnp.split(drawn, list(accumulate(sizes))[:-1], axis=1)
+def _apart(noise: Float[Array, "P B N"] | None, widths: list[int]) -> list[Any]:
+    if noise is None:
+        return [0.0 for _ in widths]
+    return jnp.split(noise, list(accumulate(widths))[:-1], axis=-1)
 
 
 def normalised(
-    pre: Float[Array, "B d"], parts: tuple[int, ...]
-) -> tuple[Float[Array, "B d"], Float[Array, " d"], Float[Array, " d"]]:
-    """Return each part of a batch less its mean, divided by its deviation, and these two of the last part."""
-    found, start = [], 0
-    mean, deviation = pre[0], pre[0]
-    for size in parts:
-        part = pre[start : start + size]
-        mean = part.mean(axis=0)
-        deviation = jnp.sqrt(((part - mean) ** 2).mean(axis=0) + EPSILON)
-        found.append((part - mean) / deviation)
-        start += size
-    return jnp.concatenate(found), mean, deviation
+    pre: Float[Array, "*P B d"],
+) -> tuple[Float[Array, "*P B d"], Float[Array, "*P 1 d"], Float[Array, "*P 1 d"]]:
+    """Return a batch less its mean, divided by its deviation, and these two."""
+    mean = pre.mean(axis=-2, keepdims=True)
+    centred = pre - mean
+    deviation = jnp.sqrt((centred**2).mean(axis=-2, keepdims=True) + EPSILON)
+    return centred / deviation, mean, deviation
 
 
 def untrained(key: PRNGKeyArray, widths: tuple[int, ...], costs: tuple[float, ...], combinator: str) -> Ladder:

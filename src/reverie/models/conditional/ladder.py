@@ -74,12 +74,15 @@ TINY = {"hidden": (40,), "epochs": 20, "batch": 50, "rate": 5e-3}
 
 #: The paper's errors were not read in a source, so no number of ours stands beside one.
 CLAIMS: tuple[Claim, ...] = ()
+#: Added to the seed of the order in which labelled rows are met.
+_ORDER = 0x9E3779B9
 
 
-def drawing(data: Dataset, batch: int, labelled: int, labels: int | None, seed: int) -> Draw:
+def drawing(data: Dataset, batch: int, labels: int | None, seed: int) -> Draw:
     """Return the draw of a batch of training rows, ``x``, and one of labelled rows, ``taught`` with classes ``given``.
 
-    Labelled rows are met in a shuffled order of their own; they are among the others too.
+    Labelled rows are met in a shuffled order of their own, few of them more than once a batch, and are among the
+    others too.
     """
     y = data.labels("train")
     # A model that is opened without its data draws nothing.
@@ -89,9 +92,9 @@ def drawing(data: Dataset, batch: int, labelled: int, labels: int | None, seed: 
     def draw(key: PRNGKeyArray, step: Array, feed: Feed, model: Any, carry: Any) -> tuple[dict[str, Any], Any]:
         first, second = jax.random.split(key)
         stored, _, index = feed.rows(step, batch)
-        # Another order than that of the unlabelled rows, which may be the same ones.
         size = feed.source.size if few is None else len(few)
-        taught = batch_indices(feed.seed + jnp.uint32(0x9E3779B9), step, labelled, size)
+        # Another order than that of all rows, which may be the same ones.
+        taught = batch_indices(feed.seed + jnp.uint32(_ORDER), step, batch, size)
         shown, y = feed.source.take(taught if few is None else few[taught])
         given = jax.nn.one_hot(y, classes)
         return {
@@ -106,17 +109,15 @@ def objective(noise: float) -> Any:
 
     def found(model: Ladder, batch: dict[str, Any], carry: Any, key: PRNGKeyArray) -> tuple[Array, Any, dict]:
         taught, rows = batch["taught"], batch["x"]
-        count = len(taught)
+        passes = jnp.stack([taught, rows, rows] if model.rungs else [taught])
+        added = noise * jax.random.normal(key, (*passes.shape[:2], sum(model.units)), passes.dtype)
+        added = added.at[2].set(0.0) if model.rungs else added
+        up = model.up(passes, added if noise else None)
+        told = _told(up.logits[0], batch["given"])
         if not model.rungs:
-            up = model.up(taught, (count,), key, noise)
-            loss, costs = _told(up.logits, batch["given"]), []
-        else:
-            both = model.up(jnp.concatenate([taught, rows]), (count, len(rows)), key, noise)
-            noisy = both._replace(z=[z[count:] for z in both.z], logits=both.logits[count:])
-            loss = _told(both.logits[:count], batch["given"])
-            costs = model.denoising_costs(model.up(rows, (len(rows),), None, 0.0), noisy)
-        shown = {"cross_entropy": loss}
-        return sum(costs, start=loss), carry, {**shown, **({"denoising": sum(costs)} if costs else {})}
+            return told, carry, {"cross_entropy": told}
+        costs = sum(model.denoising_costs(up.of(2), up.of(1)), start=jnp.zeros(()))
+        return told + costs, carry, {"cross_entropy": told, "denoising": costs}
 
     return found
 
@@ -135,7 +136,6 @@ def recipe(
     noise: float = 0.3,
     labels: int | None = None,
     labels_seed: int = 0,
-    labelled: int = 100,
     batch: int = 100,
     rate: float = 2e-3,
     schedule: Literal["constant", "linear", "cosine", "ladder"] = "ladder",
@@ -153,8 +153,7 @@ def recipe(
         noise: standard deviation of the noise of the input and of every layer.
         labels: learn the classes of so many rows alone, as many of each class (default: all).
         labels_seed: of which these are.
-        labelled: labelled rows per step (at most `labels`).
-        batch: training rows per step, of which noise is taken away.
+        batch: labelled rows per step, and as many of all training rows, of which noise is taken away.
         rate: learning rate of Adam.
         schedule: how it falls over the planned epochs (``ladder``: to nothing in their last third).
         select: which weights count: last, best on validation (whose rows are labelled), or an exponential average.
@@ -162,16 +161,15 @@ def recipe(
     """
     data = brief.data
     _check(data, hidden, costs, top_cost, noise)
-    for name, value in (("batch", batch), ("labelled", labelled), ("rate", rate)):
+    for name, value in (("batch", batch), ("rate", rate)):
         if not value > 0:
             raise ReverieError(f"{name}: {value} must be positive")
     widths = (data.width, *hidden, data.classes)
     each = [costs[min(number, len(costs) - 1)] for number in range(len(widths))]
     each[-1] = each[-1] if top_cost is None else top_cost
     model = untrained(brief.key, widths, tuple(each), combinator)
-    few = min(labelled, data.size("train") if labels is None else labels)
     return model, Recipe(
-        draw=drawing(data, batch, few, labels, labels_seed),
+        draw=drawing(data, batch, labels, labels_seed),
         players=(Player(Adam()(falling(schedule, rate, brief.steps(batch))), objective(noise)),),
         batch=batch,
         select=select,
