@@ -123,6 +123,6 @@ def test_told_the_class_it_draws_and_fills_in_that_class(tmp_path: Path) -> None
     told = ((drawn[:, None] - means) ** 2).sum(2).argmin(1)
     assert (told == np.arange(200) % 10).mean() > 0.6
     x = rows[y == 3][:5]
-    filled = run.impute(x, np.arange(64) < 40, label=3, iterations=3).reshape(5, -1)
+    filled = run.impute(x, np.tile(np.arange(64) < 40, (5, 1)), label=3, iterations=3).reshape(5, -1)
     np.testing.assert_array_equal(filled[:, :40], x[:, :40])
     assert run.encode(x, label=3).shape == (5, 3)

@@ -229,7 +229,7 @@ def test_told_the_class_it_draws_that_class_and_each_stage_counts_its_own_batche
     how = {**gmmn.TINY, "conditional": True, "epochs": 60}
     run = reverie.train("gmmn", "digits", run=tmp_path / "run", **how)
     plan, n = run.record["plan"], run.data.size("train")
-    assert [stage["steps"] for stage in plan["stages"]] == [round(10 * n / 50), round(60 * n / 100)]
+    assert [stage["steps"] for stage in plan["stages"]] == [round(60 * n / 50), round(60 * n / 100)]
     assert (plan["batch"], plan["steps_per_epoch"]) == (100, n / 100)
     assert abs(run.journal()[-1]["epoch"] - 60) < 0.1
     rows, y = run.data.restore(run.data.rows("train")), run.data.labels("train")

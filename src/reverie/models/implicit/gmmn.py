@@ -74,13 +74,14 @@ _PAPER_CODE: dict[str, Any] = {
 }  # fmt: skip
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"epochs": 300},
+    "fast": {"epochs": 600},
     "pixels": {"code": ()},
     "paper": _PAPER_CODE,
     "paper-pixels": _PAPER,
 }
 
-TINY = {"latent": 5, "hidden": (32,), "code": (32, 6), "autoencoder": {"epochs": 10}, "batch": 100, "epochs": 30}
+TINY = {"latent": 5, "hidden": (32,), "code": (32, 6), "autoencoder": {"epochs": 60, "rate": 0.01}, "batch": 100,
+        "epochs": 30}  # fmt: skip
 
 _CPU: dict[str, Any] = {
     "widths": (0.05, 0.1, 0.25, 0.5, 1.0), "relative": True, "optimiser": "adam", "rate": 1e-3, "schedule": "cosine",
@@ -162,7 +163,7 @@ def recipe(
     *,
     latent: int = 10,
     hidden: tuple[int, ...] = (64, 256, 256),
-    code: tuple[int, ...] = (128, 16),
+    code: tuple[int, ...] = (256, 24),
     autoencoder: Autoencoder = Autoencoder(),
     conditional: bool = False,
     widths: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 1.0),
@@ -170,7 +171,7 @@ def recipe(
     optimiser: play.Optimiser = "adam",
     rate: float = 1e-3,
     schedule: Literal["constant", "linear", "cosine"] = "cosine",
-    batch: int = 500,
+    batch: int = 300,
     select: Literal["best", "last", "average"] = "average",
     average: float | None = None,
     valid_every: float | None = None,
