@@ -28,17 +28,17 @@ class Layer(eqx.Module):
     r"""One layer up: :math:`z = \mathrm{BN}(h W)`, :math:`h = \max(0, z + \beta)`, or at the top
     :math:`\mathrm{softmax}(\gamma(z + \beta))`.
 
-    Rectified units need no scale of their own before another normalised layer, so `scale` is None for them.
+    Shift and scale are the norm's, but come after the noise; rectified units need no scale of their own before another
+    normalised layer, and do not use theirs.
     """
 
     weight: Float[Array, "n m"]
-    shift: Float[Array, " m"]
-    scale: Float[Array, " m"] | None
     norm: Norm
+    scaled: bool = eqx.field(static=True)
 
     def fields(self, z: Float[Array, "*B m"]) -> Float[Array, "*B m"]:
         """Return what the activation is given."""
-        return z + self.shift if self.scale is None else self.scale * (z + self.shift)
+        return (z + self.norm.shift) * (self.norm.scale if self.scaled else 1.0)
 
 
 class Gaussian(eqx.Module):
@@ -56,8 +56,8 @@ class Gaussian(eqx.Module):
         """Return a function that says 0 whatever it is given, and whose sigmoids are of u."""
         return Gaussian(jnp.zeros((2, 5, width)).at[:, 1].set(1.0))
 
-    def __call__(self, noisy: Float[Array, "B d"], above: Float[Array, "B d"]) -> Float[Array, "B d"]:
-        a = [part[:, 0, None] for part in jnp.split(self.a, 5, axis=1)]
+    def __call__(self, noisy: Float[Array, " d"], above: Float[Array, " d"]) -> Float[Array, " d"]:
+        a = [part[:, 0] for part in jnp.split(self.a, 5, axis=1)]
         # Both at once: half as many sums for the gradients.
         mean, share = a[0] * jax.nn.sigmoid(a[1] * above + a[2]) + a[3] * above + a[4]
         return (noisy - mean) * share + mean
@@ -111,6 +111,11 @@ class Ladder(Judged):
     def supervised(self) -> bool:
         return True
 
+    def moves(self, path: str) -> bool:
+        """Say whether a leaf does anything: all but the scales that are not used."""
+        top = len(self.layers) - 1
+        return not path.endswith("norm.scale") or path == f"layers.{top}.norm.scale"
+
     @property
     def lowest(self) -> int:
         """Number of the lowest layer that has a rung."""
@@ -162,14 +167,14 @@ class Ladder(Judged):
     @property
     def units(self) -> list[int]:
         """Widths of the layers, the data's first."""
-        return [self.layers[0].weight.shape[0], *(layer.shift.size for layer in self.layers)]
+        return [self.layers[0].weight.shape[0], *(layer.norm.shift.size for layer in self.layers)]
 
     def down(self, noisy: list[Float[Array, "B _"]], logits: Float[Array, "B C"]) -> dict[int, Float[Array, "B _"]]:
         """Return the denoised layers by number, from the noisy ones of the way up."""
         above, found = jax.nn.softmax(logits), {}
         for number, rung in reversed(list(enumerate(self.rungs, self.lowest))):
             heard = above if rung.weight is None else above @ rung.weight
-            above = rung.combine(noisy[number], normalised(heard)[0])
+            above = jax.vmap(rung.combine)(noisy[number], normalised(heard)[0])
             found[number] = above
         return found
 
@@ -216,7 +221,7 @@ def untrained(key: PRNGKeyArray, widths: tuple[int, ...], costs: tuple[float, ..
 
     top = len(widths) - 1
     layers = tuple(
-        Layer(drawn(n, m), jnp.zeros(m), jnp.ones(m) if number == top else None, _statistics(m))
+        Layer(drawn(n, m), replace(Norm.init(m), epsilon=EPSILON), number == top)
         for number, (n, m) in enumerate(pairwise(widths), 1)
     )
     lowest = next((number for number, cost in enumerate(costs) if cost), top + 1)
@@ -225,11 +230,6 @@ def untrained(key: PRNGKeyArray, widths: tuple[int, ...], costs: tuple[float, ..
         for number in range(lowest, top + 1)
     )
     return Ladder(layers, rungs, costs)
-
-
-def _statistics(width: int) -> Norm:
-    # Shift and scale are the layer's own: they come after the noise.
-    return replace(Norm.init(width), scale=None, shift=None, epsilon=EPSILON)  # type: ignore[arg-type]
 
 
 def _combine(name: str, width: int) -> Gaussian | Gate:

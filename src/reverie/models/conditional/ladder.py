@@ -67,7 +67,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "bottom": {**_MNIST, "costs": (5000.0, 0.0)},
     "gamma": {**_MNIST, "costs": (0.0,), "top_cost": 0.5},
     "supervised": {**_MNIST, "costs": (0.0,), "noise": 0.5},
-    "digits": {"hidden": (100, 50), "labels": 50, "epochs": 60},
+    "digits": {"hidden": (100, 50), "labels": 50, "rate": 5e-3, "epochs": 100},
 }
 
 TINY = {"hidden": (40,), "epochs": 20, "batch": 50, "rate": 5e-3}
@@ -170,7 +170,7 @@ def recipe(
     model = untrained(brief.key, widths, tuple(each), combinator)
     return model, Recipe(
         draw=drawing(data, batch, labels, labels_seed),
-        players=(Player(Adam()(falling(schedule, rate, brief.steps(batch))), objective(noise)),),
+        players=(Player(Adam()(falling(schedule, rate, brief.steps(batch))), objective(noise), moves=model.moves),),
         batch=batch,
         select=select,
         validate=validator(),
