@@ -17,11 +17,12 @@ from scipy.stats import chisquare, multivariate_normal, norm
 import reverie
 from reverie import data as data_floor
 from reverie.errors import Interrupted, ReverieError
-from reverie.evaluate import memorising
+from reverie.evaluate import memorising, prior_sampling
 from reverie.models.directed import _exemplars as exemplars
 from reverie.models.directed import gae
 from reverie.models.directed._exemplar_learning import Objective, regulariser
 from reverie.models.directed.gae import GAE, untrained
+from reverie.nn.laws import Bernoulli
 from reverie.prob.bounds import stream_log_likelihood
 
 ROWS = np.asarray([[-1.5, 0.3], [0.2, -0.8], [0.9, 1.1], [1.4, -0.2], [-0.4, 0.6]])
@@ -104,6 +105,25 @@ def test_the_importance_sampled_likelihood_is_the_closed_form(share: float, doub
     assert error < 0.02
 
 
+def test_draws_from_the_prior_are_counted_right_and_few_explain_a_row(double: None) -> None:
+    """The slides' approximate log-likelihood: its mean weight is p(x); binary columns by one product are the same."""
+    model = fixed_noise(linear())
+    found = prior_sampling.prior(model, ROWS, samples=20_000)
+    for row, value, variance in zip(ROWS, found.values, found.variances, strict=True):
+        assert abs(value - log_p(model, row)) < 4.5 * np.sqrt(variance) + 1e-3
+    few, more = (prior_sampling.prior(model, ROWS, samples=n).values.mean() for n in (2, 2000))
+    assert few < more and (found.ess < 20_000).all()
+    logits, rows = (
+        jnp.asarray(np.random.default_rng(0).normal(size=(3, 4))),
+        jnp.asarray([[0.0, 1, 1, 0], [1, 1, 0, 0]]),
+    )
+    laws = jax.vmap(lambda a: Bernoulli(a).to_event(1))(logits)
+    wanted = jax.vmap(lambda law: jax.vmap(law.log_prob)(rows))(laws)
+    np.testing.assert_allclose(prior_sampling._scores(laws, rows, False), wanted, atol=1e-12)
+    with pytest.raises(ReverieError, match="not a number of samples"):
+        prior_sampling.prior(model, ROWS, samples=0)
+
+
 def test_forward_is_infer_and_the_scores(double: None) -> None:
     model, x, key = linear(), jnp.asarray(ROWS[2]), jax.random.key(4)
     drawn = model.forward(key, x)
@@ -152,7 +172,7 @@ def test_what_stands_for_the_sum_is_unbiased_and_below_it(double: None) -> None:
     near = of(jnp.asarray([1, nearest, nearest]))
 
     def strat(key: Any) -> Any:
-        rows = jax.random.randint(key, (2,), 0, 5)
+        rows = jax.random.randint(key, (20,), 0, 5)
         tail = (rows, model.exemplars.means[rows], model.exemplars.log_scales[rows])
         return exemplars.log_mixture("strat", z, own, near, 5, True, tail)[0, 0]
 
@@ -242,21 +262,22 @@ def test_training_closes_the_mixture_over_all_rows(tmp_path: Path) -> None:
 def test_rows_learnt_by_heart_are_told_from_rows_that_share_their_components(double: None) -> None:
     """Narrow components far apart: all of a training row's likelihood is its own; wide ones: next to nothing is."""
     data = data_floor.load({"train": ROWS, "valid": ROWS[:1], "test": ROWS[:2]})
-    model = fixed_noise(linear(share=1.0))
-    narrow, wide = (
-        closed(eqx.tree_at(lambda m: (m.q.head.log_scale.weight, m.q.head.log_scale.bias, m.q.head.mean.weight), model,
-                           (jnp.zeros((2, 1)), jnp.full(1, log_scale), by * jnp.ones((2, 1)))))
-        for log_scale, by in ((-3.0, 8.0), (1.0, 0.1))
-    )  # fmt: skip
-    # A decoder that tells rows apart by their codes.
-    narrow = eqx.tree_at(lambda m: m.p.head.mean.weight, narrow, jnp.ones((1, 2)))
+    x, model = jnp.asarray(data.rows("train"), float), fixed_noise(linear(share=1.0))
+
+    def made(log_scale: float, by: float) -> GAE:
+        head = model.q.head
+        leaves = (jnp.zeros((2, 1)), jnp.full(1, log_scale), by * jnp.ones((2, 1)))
+        where = lambda h: (h.log_scale.weight, h.log_scale.bias, h.mean.weight)  # noqa: E731
+        again = replace(model, q=replace(model.q, head=eqx.tree_at(where, head, leaves)))
+        return replace(again, exemplars=exemplars.Exemplars(*exemplars.encoded(again, x)))
+
+    narrow, wide = made(-3.0, 60.0), made(1.0, 0.1)
     by_heart, findings = memorising.look(narrow, data)
     assert by_heart["own_share"].value > 0.99 and findings[0]["level"] == "problem"
     shared, findings = memorising.look(wide, data)
     assert shared["own_share"].value < 0.3 and findings[0]["level"] == "ok"
     # Left out and put back, by the closed form.
-    x = np.asarray((ROWS - data.shift) / data.scale)
-    exact = np.mean([log_p(wide, row) - log_p(wide, row, without=i) for i, row in enumerate(x)])
+    exact = np.mean([log_p(wide, row) - log_p(wide, row, without=i) for i, row in enumerate(np.asarray(x))])
     assert abs(shared["own_component"].value - exact) < 0.1
 
 

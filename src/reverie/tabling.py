@@ -34,6 +34,8 @@ from reverie.train.signals import Stop
 from reverie.training import differences, resolve
 
 _UNIT_ROWS = 1000
+#: What stands beside a number that few would trust alone, where a claim asks for it.
+_BESIDE, _BESIDE_SAMPLES = "importance", 200
 
 
 def results_folder() -> Path:
@@ -152,7 +154,7 @@ def _judged(
     seconds = sum(segment.get("seconds") or 0.0 for segment in record["segments"])
     return {
         "ours": ours,
-        "beside": _beside(run, claim),
+        "beside": _beside(run, asked),
         "settings": {**record["settings"], **more.get("settings", {})},
         "seeds": [record["seed"]],
         "epochs": _epochs_done(run),
@@ -278,6 +280,11 @@ def _beside(run: Run, claim: Claim) -> dict[str, str]:
         # On training rows with one draw, as the authors' code counts them.
         activity = tasks.activity(run.model, run.data.rows("train", 0, _UNIT_ROWS))
         found["active units"] = "+".join(str(n) for n in tasks.active(activity))
+    if _BESIDE in claim.beside:
+        record = run.evaluate(estimator=_BESIDE, samples=_BESIDE_SAMPLES, rows=claim.evaluation.get("rows"))[
+            "log_likelihood"
+        ]
+        found[_BESIDE] = f"{record.estimator} {record.value:.2f} ± {record.standard_error:.2f}"
     return found
 
 

@@ -22,7 +22,7 @@ def evaluate(
     split: Annotated[Literal["train", "valid", "test"], Parameter(help="Which rows of the run's data.")] = "test",
     data: Annotated[Path | None, Parameter(metavar="FILE", help="Other rows, instead of a split.")] = None,
     estimator: Annotated[
-        Literal["importance", "elbo", "ais", "exact", "parzen"] | None,
+        Literal["importance", "elbo", "ais", "exact", "parzen", "prior"] | None,
         Parameter(help="How [default: what suits the model]."),
     ] = None,
     samples: Annotated[

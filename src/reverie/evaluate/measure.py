@@ -15,7 +15,7 @@ from jaxtyping import Float
 from reverie.data.dataset import EVALUATION_SEED, Dataset
 from reverie.errors import ReverieError, nearest
 from reverie.estimate import Estimate
-from reverie.evaluate import annealed, energy, lengths, likelihood, observed, parzen
+from reverie.evaluate import annealed, energy, lengths, likelihood, observed, parzen, prior_sampling
 from reverie.evaluate.certify import (
     at,
     certify,
@@ -36,6 +36,7 @@ LATENT: dict[str, Callable[..., RowResult]] = {
     "importance": likelihood.importance,
     "elbo": likelihood.elbo,
     "ais": annealed.annealed,
+    prior_sampling.NAME: prior_sampling.prior,
 }
 ENERGY: dict[str, Callable[..., RowResult]] = {
     "exact": partial(energy.annealed_energy, exact=True),
@@ -49,7 +50,7 @@ LENGTHS: dict[str, Callable[..., RowResult]] = {
 #: Of generators whose law is no formula: windows around what they generate, and annealing through noise around it.
 IMPLICIT: dict[str, Callable[..., Any]] = {parzen.NAME: parzen.evaluate_parzen, "ais": annealed.annealed}
 #: Draws (chains, windows) per row, unless another number is asked for.
-SAMPLES = {"importance": 1000, "elbo": 100, "ais": 16, parzen.NAME: parzen.SAMPLES}
+SAMPLES = {"importance": 1000, "elbo": 100, "ais": 16, prior_sampling.NAME: 10_000, parzen.NAME: parzen.SAMPLES}
 #: Rows of a split that does not fit in memory, unless another number is asked for.
 MOST_ROWS = 10_000
 

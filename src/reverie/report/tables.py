@@ -89,7 +89,7 @@ def _estimate(row: Row) -> Estimate | None:
 
 def published(row: Row) -> str:
     """Return the published number of a row with what it is, what stands beside it, and whether it was quoted."""
-    beside = [f"{name} {value}" for name, value in (row.get("beside") or {}).items()]
+    beside = [f"{name} {value}" for name, value in (row.get("beside") or {}).items() if value]
     said = ", ".join([*beside, *(["quoted"] if row.get("source") == "quoted" else [])])
     sign = f"{_SIGNS[row['kind']]} " if row.get("kind") else ""
     return sign + figure(row["published"], row.get("metric")) + (f" ({said})" if said else "")
@@ -106,7 +106,10 @@ def reached(row: Row, ours: Estimate | None) -> str:
     if metric in PER_CENT and ends:
         # Of a share the ends are those of its interval, and the share is known.
         return f"{sign} {figure(ours.value, metric)} {ends}{part}"
-    return f"{sign} {ends or figure(ours.value, metric)} ± {figure(ours.standard_error, metric)}{part}"
+    more = (row.get("ours_beside") or {}).get("importance")
+    return f"{sign} {ends or figure(ours.value, metric)} ± {figure(ours.standard_error, metric)}{part}" + (
+        f" ({more})" if more else ""
+    )
 
 
 def _difference(row: Row, ours: Estimate | None) -> str:

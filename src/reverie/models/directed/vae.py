@@ -59,7 +59,22 @@ PRESETS = {
     "digits": {"latent": (16,), "hidden": ((100, 100),), "batch": 50, "schedule": "steps", "epochs": 300},
 }  # fmt: skip
 
-CLAIMS: tuple[Claim, ...] = ()
+#: Of the generative auto encoder's slides: VAEs of its widths, by draws from the prior.
+_FEW = {"estimator": "prior", "samples": 100, "rows": 200}
+CLAIMS: tuple[Claim, ...] = tuple(
+    Claim(
+        table="gae", row=f"VAE, {n} layer{'s' * (n > 1)}", column="mnist", published=published, source="deck",
+        kind="estimate", data="binarized-mnist", epochs=None,
+        settings={"latent": (50,), "hidden": ((500,) * n,), "activation": "relu"},
+        evaluation={"estimator": "prior", "samples": 10_000}, notes=("prior-draws",), beside={"importance": ""},
+        budgets={
+            "smoke": {"latent": (5,), "hidden": ((30,) * n,), "epochs": 0.1, "valid_samples": 2, "evaluation": _FEW},
+            "cpu": {"epochs": 100, "valid_every": 10.0},
+            "paper": {},
+        },
+    )
+    for n, published in enumerate((-107.18, -96.94, -97.62, -102.97), 1)
+)  # fmt: skip
 
 TINY = {"latent": (4,), "hidden": ((16,),), "batch": 20, "epochs": 30, "rate": 5e-3, "valid_samples": 10}
 
