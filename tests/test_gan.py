@@ -124,6 +124,7 @@ def test_dropout_leaves_out_its_share_and_scales_the_rest() -> None:
 def test_the_slope_penalty_of_a_linear_map_is_half_its_square() -> None:
     critic = Critic((), Linear(jnp.asarray([[3.0], [4.0]]), jnp.zeros(1)), 1)
     assert abs(float(play.slope_penalty(critic, jnp.ones((7, 2)))) - 12.5) < 1e-5
+    assert abs(float(play.slope_penalty(critic, jnp.ones((7, 2)), jnp.asarray([1.0, 0.0]))) - 4.5) < 1e-5
 
 
 def test_spectral_matrices_have_singular_values_of_one_at_most() -> None:

@@ -10,6 +10,7 @@ Everything is computed from log-odds; no sigmoid is ever put into a logarithm.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -51,9 +52,16 @@ def generator_loss(fake: Float[Array, " B"], loss: Loss) -> Float[Array, ""]:
     return jax.nn.softplus(-fake).mean() if loss == "non-saturating" else -jax.nn.softplus(fake).mean()
 
 
-def slope_penalty(critic: Critic, rows: Float[Array, "B n"]) -> Float[Array, ""]:
-    r"""Return :math:`\tfrac12 \mathbb E \|\nabla_x a(x)\|^2` at the data (R1: Mescheder, Geiger & Nowozin 2018)."""
-    slopes = jax.grad(lambda x: critic(x).sum())(rows)
+def slope_penalty(
+    odds: Callable[[Array], Array], rows: Float[Array, "B n"], there: Float[Array, " n"] | float = 1.0
+) -> Float[Array, ""]:
+    r"""Return :math:`\tfrac12 \mathbb E \|\nabla_x a(x)\|^2` at the data (R1: Mescheder, Geiger & Nowozin 2018).
+
+    Args:
+        odds: a of rows, each its own.
+        there: 1 for columns that count, 0 for others.
+    """
+    slopes = jax.grad(lambda x: odds(x).sum())(rows) * there
     return 0.5 * (slopes**2).sum(axis=-1).mean()
 
 

@@ -131,7 +131,7 @@ def discriminating(smoothing: float, penalty: float, spectral: bool) -> Any:
         a, b = critic(real, dropped[0]), critic(fake, dropped[1])
         loss = play.discriminator_loss(a, b, smoothing)
         if penalty:
-            loss += penalty * play.slope_penalty(critic, real)
+            loss += penalty * play.slope_penalty(lambda x: critic(model.joined(x, batch["given"])), rows, there)
         info = {"value": play.value(a, b), "real": jax.nn.sigmoid(a).mean(), "fake": jax.nn.sigmoid(b).mean()}
         return loss, carry, info
 
