@@ -4,9 +4,9 @@
                                 [--minutes 120] [--out results/ladder.json]
 
 Each seed is one of weights and of which rows are labelled.  Every run is resumable
-(``runs/ladder/<data>/<way>-<labels>/seed-<s>``) and stops after so many minutes, to be gone on with by the same command;
-what is done is not done again.  Rows that are not made anew stay in the file.  The paper's errors were not read in a
-source, so none stands beside ours.
+(``runs/ladder/<data>/<way>-<labels>/seed-<s>``): stopped by a signal, or a new one after so many minutes, it is gone on
+with by the same command, and what is done is not done again.  Rows that are not made anew stay in the file.  The
+paper's errors were not read in a source, so none stands beside ours.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import reverie
 from reverie.progress import for_stderr
 from reverie.train.provenance import provenance
 
-#: By data set: numbers of labels, and settings over the presets; MNIST in a size that two cores train in an hour or two.
+#: By data set: numbers of labels, and settings over the presets; MNIST in a size that a core trains in an hour or two.
 DATA: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     "digits": (("50", "100", "all"), {"hidden": (100, 50), "rate": 5e-3, "epochs": 100}),
-    "mnist": (("100", "1000", "all"), {"hidden": (500, 250, 10), "epochs": 50}),
+    "mnist": (("100", "1000", "all"), {"hidden": (500, 250), "epochs": 50}),
 }
 #: Ways to learn; of the full ladder the costs by number of labels that the authors' code has.
 WAYS = ("full", "bottom", "gamma", "supervised")
