@@ -86,7 +86,7 @@ def _claim(row: str, published: float, layers: int, table: str, **more: Any) -> 
         budgets={
             "smoke": {"hidden": (30,) * layers, "latent": 5, "drawn_rows": 50, "neighbours": 2, "epochs": 0.1,
                       "valid_samples": 2, "evaluation": {**_FEW, "estimator": "parzen" if windows else "prior"}},
-            "cpu": {"epochs": 40, "valid_every": 10.0},
+            "cpu": {"epochs": 20, "valid_every": 5.0, "rate": 2e-3, "neighbours": 5, "drawn_rows": 500},
             "paper": {},
         },
         **more,

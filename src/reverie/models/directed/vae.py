@@ -69,7 +69,7 @@ CLAIMS: tuple[Claim, ...] = tuple(
         evaluation={"estimator": "prior", "samples": 10_000}, notes=("prior-draws",), beside={"importance": ""},
         budgets={
             "smoke": {"latent": (5,), "hidden": ((30,) * n,), "epochs": 0.1, "valid_samples": 2, "evaluation": _FEW},
-            "cpu": {"epochs": 100, "valid_every": 10.0},
+            "cpu": {"epochs": 60, "valid_every": 10.0},
             "paper": {},
         },
     )
