@@ -24,17 +24,8 @@ from reverie.evaluate.measure import view
 from reverie.evaluate.rows import Watch
 from reverie.files import npz_bytes, write_atomic
 from reverie.masking import known_cells, soft_view
-from reverie.prob.contracts import (
-    Coloured,
-    Encodes,
-    Energy,
-    Implicit,
-    Judged,
-    Latent,
-    OfWords,
-    Reconstructs,
-    Remembers,
-)
+from reverie.prob.abilities import Encodes, OfWords, Reconstructs, Remembers
+from reverie.prob.contracts import Coloured, Energy, Implicit, Judged, Latent
 from reverie.progress import Progress, Quiet
 from reverie.train.signals import Stop
 from reverie.trained import Trained

@@ -22,7 +22,8 @@ from reverie.evaluate import baselines as methods
 from reverie.evaluate import classification, tasks
 from reverie.files import read_json, to_json, write_atomic
 from reverie.picturing import display
-from reverie.prob.contracts import Encodes, Judged
+from reverie.prob.abilities import Encodes
+from reverie.prob.contracts import Judged
 from reverie.trained import Trained
 
 FILE, FORMAT = "classification.json", 1

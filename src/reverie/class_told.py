@@ -8,7 +8,7 @@ import numpy as np
 
 from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError, nearest
-from reverie.prob.contracts import Tells
+from reverie.prob.abilities import Tells
 from reverie.trained import Trained
 
 

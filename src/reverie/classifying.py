@@ -20,7 +20,8 @@ from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError
 from reverie.evaluate import baselines as methods
 from reverie.evaluate import classification
-from reverie.prob.contracts import Augments, Judged, Stacks
+from reverie.prob.abilities import Augments, Stacks
+from reverie.prob.contracts import Judged
 from reverie.progress import Progress, Quiet
 from reverie.train import checkpoint
 from reverie.train.folder import RunFolder

@@ -20,17 +20,8 @@ from reverie.evaluate.baseline import independent_baseline
 from reverie.evaluate.diagnose import diagnose, gather
 from reverie.evaluate.mapped import over_rows
 from reverie.files import to_json, write_atomic
-from reverie.prob.contracts import (
-    Coloured,
-    Encodes,
-    Energy,
-    Filters,
-    Implicit,
-    Judged,
-    OfExemplars,
-    OfWords,
-    Reconstructs,
-)
+from reverie.prob.abilities import Encodes, Filters, OfExemplars, OfWords, Reconstructs
+from reverie.prob.contracts import Coloured, Energy, Implicit, Judged
 from reverie.progress import Progress, Quiet
 from reverie.train import checkpoint
 from reverie.trained import Trained

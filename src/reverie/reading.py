@@ -22,7 +22,7 @@ from reverie.evaluate import retrieval, tasks
 from reverie.evaluate import topics as speaking
 from reverie.evaluate.measure import gather, view
 from reverie.files import read_json, to_json, write_atomic
-from reverie.prob.contracts import Encodes, OfWords
+from reverie.prob.abilities import Encodes, OfWords
 from reverie.progress import Progress, Quiet
 from reverie.train import checkpoint
 from reverie.trained import Trained

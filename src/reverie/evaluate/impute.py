@@ -27,7 +27,8 @@ from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError, nearest
 from reverie.evaluate.completion import Completion, Fixed
 from reverie.evaluate.rows import as_rows, checked_seed, on_device, row_key, row_words
-from reverie.prob.contracts import Coloured, Reconstructs
+from reverie.prob.abilities import Reconstructs
+from reverie.prob.contracts import Coloured
 
 _BLOCK = 500
 

@@ -29,7 +29,8 @@ from reverie.evaluate.classes import classes_of
 from reverie.evaluate.observed import Observed
 from reverie.evaluate.rows import RowResult, Watch, as_rows, row_words, visiting_order
 from reverie.evaluate.task import ESTIMATOR, Telling, evaluate_task
-from reverie.prob.contracts import Energy, Implicit, Judged, Marginal, OfLengths, Tells, Topped
+from reverie.prob.abilities import Tells
+from reverie.prob.contracts import Energy, Implicit, Judged, Marginal, OfLengths, Topped
 
 #: By contract: of a row's own latents (`Latent`), or of the partition function (`Energy`).
 LATENT: dict[str, Callable[..., RowResult]] = {

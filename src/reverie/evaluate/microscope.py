@@ -1,6 +1,6 @@
 r"""The memory microscope: what a memory attends to, what is in it, and what each slot is worth.
 
-Works on any model that fulfils `prob.contracts.Remembers`.  The worth of a slot is the fall of the test
+Works on any model that fulfils `prob.abilities.Remembers`.  The worth of a slot is the fall of the test
 log-likelihood when it is silenced, on the same rows with the same random numbers.
 
 References: Li, Zhu & Zhang, *Learning to Generate with Memory*, 2016.
@@ -26,7 +26,7 @@ from reverie.evaluate.mapped import blocks
 from reverie.evaluate.measure import gather
 from reverie.evaluate.rows import Watch, on_device, visiting_order
 from reverie.evaluate.tasks import Given, fall
-from reverie.prob.contracts import Remembers
+from reverie.prob.abilities import Remembers
 
 
 def look(

@@ -23,7 +23,7 @@ ESTIMATOR = "network"
 
 
 class Telling(Judged):
-    """A joint model of rows and classes (`contracts.Tells`), judged as one that tells classes."""
+    """A joint model of rows and classes (`abilities.Tells`), judged as one that tells classes."""
 
     model: Any
 

@@ -55,17 +55,8 @@ def model_class(name: str) -> type:
 def capabilities(name: str) -> list[str]:
     """Return what the model can do: ``likelihood``, ``sample``, ``encode``, ``impute``, ``memory``,
     ``classify`` (from its stack of features), ``class-conditional``."""
-    from reverie.prob.contracts import (
-        Encodes,
-        Energy,
-        Explicit,
-        Implicit,
-        Latent,
-        OfWords,
-        Reconstructs,
-        Remembers,
-        Stacks,
-    )
+    from reverie.prob.abilities import Encodes, OfWords, Reconstructs, Remembers, Stacks
+    from reverie.prob.contracts import Energy, Explicit, Implicit, Latent
 
     built = model_class(name)
     contracts: dict[str, Any] = {

@@ -38,7 +38,8 @@ from reverie.models.conditional._waiting import waiting
 from reverie.models.undirected import dbm
 from reverie.nn.blocks import ACTIVATIONS, glorot_uniform
 from reverie.nn.units import Binary
-from reverie.prob.contracts import Given, Judged, Stacks
+from reverie.prob.abilities import Stacks
+from reverie.prob.contracts import Given, Judged
 from reverie.train.draws import Feed, minibatch
 from reverie.train.optimise import Adam
 from reverie.train.optimise import schedule as falling

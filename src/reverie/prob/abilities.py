@@ -1,0 +1,103 @@
+"""What a model may be able to do besides its contract (`contracts`): small protocols, one example at a time."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+
+from reverie.prob.contracts import Given, Row
+
+
+@runtime_checkable
+class Tells(Protocol):
+    """A joint model of rows and their classes: it tells classes too, and is judged by that as well."""
+
+    def log_classes(self, x: Row) -> Float[Array, " C"]:
+        r"""Return :math:`\log p(y \mid x)` of every class y."""
+        ...
+
+    def of_class(self, number: int) -> Any:
+        r"""Return the model of the rows of one class, :math:`p(x \mid y)`."""
+        ...
+
+
+@runtime_checkable
+class Stacks(Protocol):
+    """Is a stack of features that a feed-forward network computes: `reverie classify`.
+
+    Of sigmoids, unless an attribute `activation` names other units.
+    """
+
+    def feed_forward(self) -> tuple[tuple[Float[Array, "_ _"], Float[Array, " _"]], ...]:
+        """Return weights (n_l, n_{l+1}) and biases (n_{l+1},) of the layers, from the data upwards."""
+        ...
+
+
+@runtime_checkable
+class Augments(Protocol):
+    """A stack whose first layer also hears the second: what it says is given to the network as further inputs."""
+
+    def posterior_above(self, x: Row) -> Float[Array, " k"]:
+        """Return q(h2 | x), the means of the second layer, by mean field in the weights of `feed_forward`."""
+        ...
+
+
+@runtime_checkable
+class Encodes(Protocol):
+    """Gives a row a code: `reverie encode`."""
+
+    def encode(self, x: Row, given: Given = None) -> Float[Array, " d"]: ...
+
+
+@runtime_checkable
+class Reconstructs(Protocol):
+    """Gives back a row from itself, which `reverie impute` iterates."""
+
+    def reconstruct(self, key: PRNGKeyArray, x: Row, given: Given = None) -> Row: ...
+
+
+@runtime_checkable
+class OfExemplars(Protocol):
+    """A model whose prior is a mixture with a component for every training row."""
+
+    def log_prior_without(self, h: PyTree, row: Int[Array, ""]) -> Float[Array, ""]:
+        """Return log p(h) with the component of one training row left out."""
+        ...
+
+
+@runtime_checkable
+class Filters(Protocol):
+    """Has units with a picture each: what a unit adds to the data when it is on."""
+
+    def filters(self) -> Float[Array, "F D"]: ...
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """Has a memory to look into: `reverie memory`."""
+
+    def memory_trace(self, key: PRNGKeyArray, x: Row, given: Given = None) -> dict[str, Any]:
+        """Return, per memory layer by name, ``attention`` (slots) and ``read`` (width) of one row."""
+        ...
+
+    def slot_image(self, layer: str, slot: int | Int[Array, ""]) -> Row:
+        """Return the mean of x when `slot` of `layer` alone speaks."""
+        ...
+
+    def silence(self, layer: str, slot: int) -> Any:
+        """Return the model with one slot of one layer silenced."""
+        ...
+
+
+@runtime_checkable
+class OfWords(Protocol):
+    """A product of experts over words, each hidden unit one: `reverie topics`."""
+
+    def topic_weights(self) -> Float[Array, "F K"]:
+        """Return what each unit adds to the words' log-odds where it is on."""
+        ...
+
+    def word_biases(self) -> Float[Array, " K"]:
+        """Return the words' log-odds with no unit on."""
+        ...
