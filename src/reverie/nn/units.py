@@ -36,8 +36,12 @@ class Units(eqx.Module):
         raise NotImplementedError
 
     def log_partition(self, field: Float[Array, " n"]) -> Float[Array, " k"]:
-        """Return the terms of A(f), apart: differences between near fields then keep their digits."""
+        """Return the terms of A(f), apart."""
         raise NotImplementedError
+
+    def log_partition_rise(self, start: Float[Array, " n"], stop: Float[Array, " n"]) -> Float[Array, " k"]:
+        """Return the terms of A(stop) - A(start), apart: differences between near fields then keep their digits."""
+        return self.log_partition(stop) - self.log_partition(start)
 
     def mean(self, field: Float[Array, " n"]) -> Float[Array, " n"]:
         """Return E[x | f]."""
@@ -78,6 +82,11 @@ class Binary(Units):
 
     def log_partition(self, field: Float[Array, " n"]) -> Float[Array, " n"]:
         return jax.nn.softplus(field)
+
+    def log_partition_rise(self, start: Float[Array, " n"], stop: Float[Array, " n"]) -> Float[Array, " n"]:
+        # One logarithm for two, and of what is near 1 only its distance.
+        low, high = jnp.exp(-jnp.abs(start)), jnp.exp(-jnp.abs(stop))
+        return jnp.maximum(stop, 0.0) - jnp.maximum(start, 0.0) + jnp.log1p((high - low) / (1.0 + low))
 
     def mean(self, field: Float[Array, " n"]) -> Float[Array, " n"]:
         return jax.nn.sigmoid(field)
@@ -219,14 +228,17 @@ def log_coefficient(x: Float[Array, " n"]) -> Float[Array, ""]:
 
 
 def uniform(key: PRNGKeyArray, like: Float[Array, " n"]) -> Float[Array, " n"]:
-    """Return numbers of [0, 1) in the shape and type of `like`.
+    """Return numbers of [0, 1) in the shape and type of `like`, to be compared with probabilities.
 
-    JAX's own spend one hash of two words on each number, these one on each two: most of what a sweep costs besides its
-    matrix products.
+    JAX's own spend one hash of two words on each number, these one on each four: most of what a sweep costs besides
+    its matrix products.  Numbers i and i + n/2 are one word and the same word with its halves exchanged.  Each is
+    uniform to its last bit, and whether it is below a given p hangs on the other's half only where its own 16 bits are
+    those of p: two such comparisons have a covariance of at most 2^-17.
     """
     words = jax.random.key_data(key)
     if like.dtype != jnp.float32 or words.shape != (2,):
         return jax.random.uniform(key, like.shape, like.dtype)
-    bits = threefry_2x32((words[0], words[1]), jnp.arange(like.size, dtype=jnp.uint32))
+    bits = threefry_2x32((words[0], words[1]), jnp.arange(-(-like.size // 2), dtype=jnp.uint32))
+    bits = jnp.concatenate([bits, bits << 16 | bits >> 16])[: like.size]
     # 24 bits are what a float32 below 1 holds exactly.
     return ((bits >> 8).astype(jnp.float32) * 2.0**-24).reshape(like.shape)

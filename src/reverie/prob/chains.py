@@ -54,12 +54,12 @@ def swap_neighbours(
     replicas = betas.shape[0]
     chains = jax.tree.leaves(states)[0].shape[1]
 
-    def rise(state: PyTree, start: Array, stop: Array) -> Array:
-        return jax.vmap(lambda s: model.log_ratio(s, start, stop))(state)
-
-    # What both members of a pair gain from its lower to its upper law: the fields of either serve both temperatures.
-    below, above = jax.tree.map(lambda s: s[:-1], states), jax.tree.map(lambda s: s[1:], states)
-    log_ratio = jax.vmap(rise)(below, betas[:-1], betas[1:]) - jax.vmap(rise)(above, betas[:-1], betas[1:])
+    # What each replica gains from the lower to the upper law of the pair that it is in: a replica is in one at most.
+    lower = jnp.arange(replicas) - (jnp.arange(replicas) - parity) % 2
+    lower = jnp.clip(lower, 0, replicas - 2)
+    of_chains = jax.vmap(model.log_ratio, in_axes=(0, None, None))
+    rise = jax.vmap(of_chains)(states, betas[lower], betas[lower + 1])
+    log_ratio = rise[:-1] - rise[1:]
     tried = (jnp.arange(replicas - 1) % 2 == parity)[:, None]
     taken = tried & (jnp.log(jax.random.uniform(key, (replicas - 1, chains))) < log_ratio)
     # Pairs that are tried share no replica, so each replica takes from at most one neighbour.

@@ -76,6 +76,7 @@ def _baseline(method: str, row: str, column: str, published: float) -> Claim:
         table="recognition", row=row, column=column, published=published, metric="classification_error",
         source="deck", data=column, split_rule="shuffled" if column == "ocr-letters" else None,
         settings={"hidden": widths} if method == "mlp" else {}, epochs=None, baseline=method,
+        evaluation={"refit": True},
         budgets={
             "smoke": {"evaluation": {"labels": 300}, **({"hidden": (20,)} if method == "mlp" else {})},
             "cpu": {},

@@ -67,7 +67,7 @@ def _error(column: str, published: float, **more: Any) -> Claim:
     return Claim(
         table="recognition", row="deep autoencoder", column=column, published=published, source="deck", data=column,
         metric="classification_error", settings={**stack, "stack": {"epochs": 50}}, epochs=None,
-        binarisation="means" if column == "mnist" else None, evaluation={"epochs": 30},
+        binarisation="means" if column == "mnist" else None, evaluation={"epochs": 30, "refit": True},
         budgets={
             "smoke": {"hidden": (30, 30), "code": 5, "stack": {"epochs": 0.1}, "epochs": 0.2, "valid_every": 100.0,
                       "evaluation": {"epochs": 5, "labels": 300}},

@@ -74,7 +74,8 @@ class Boltzmann(Energy):
 
     def draw(self, key: PRNGKeyArray, wanted: range, layers: Layers, beta: Beta = 1.0) -> Layers:
         """Draw the layers of one colour given those of the other."""
-        keys = jax.random.split(key, len(wanted))
+        # A hash for each row counts beside a small product.
+        keys = jax.random.split(key, len(wanted)) if len(wanted) > 1 else [key]
         return {
             layer: self.units(layer).sample(own, self.field(layer, layers, beta))
             for layer, own in zip(wanted, keys, strict=True)
@@ -109,7 +110,10 @@ class Boltzmann(Energy):
     def log_ratio(self, state: State, start: Beta, stop: Beta) -> Float[Array, ""]:
         # Term by term: the sums themselves are thousands of times the difference of two near temperatures.
         layers = self.layers(state)
-        rest = [self._terms(layer, layers, stop) - self._terms(layer, layers, start) for layer in self.even]
+        rest = [
+            self.units(layer).log_partition_rise(self.field(layer, layers, start), self.field(layer, layers, stop))
+            for layer in self.even
+        ]
         return (stop - start) * self._own(layers) + sum(terms.sum() for terms in rest)
 
     def _own(self, layers: Layers) -> Float[Array, ""]:

@@ -89,7 +89,7 @@ def _error(column: str, published: float, hidden: tuple[int, ...], **more: Any) 
     return Claim(
         table="recognition", row="DBN", column=column, published=published, metric="classification_error",
         source="deck", data=column, settings={"hidden": hidden, "select": "last"}, epochs=None,
-        evaluation={"epochs": 30},
+        evaluation={"epochs": 30, "refit": True},
         budgets={
             "smoke": {**_SMALL, "evaluation": {"epochs": 5, "labels": 300}},
             # The features are those of the layers below; the top machine need not be well learnt.
