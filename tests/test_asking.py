@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 import reverie
-from reverie import asking, picturing, using
+from reverie import asking, picturing, showing, using
 from reverie import data as data_floor
 from reverie.data import load
 from reverie.data.dataset import Dataset
@@ -217,7 +217,7 @@ def test_pictures_of_real_values_are_on_the_scale_of_the_training_rows(
 
 def test_rows_of_a_table_and_binary_images_have_no_limits() -> None:
     for rows in (table(), (np.random.default_rng(0).random((60, 4, 4)) < 0.5).astype(np.float32)):
-        assert picturing.limits(Drawing(data_floor.load(rows), rows)) is None  # type: ignore[arg-type]
+        assert showing.limits(Drawing(data_floor.load(rows), rows)) is None  # type: ignore[arg-type]
 
 
 class Remembering:

@@ -31,7 +31,9 @@ from reverie.train.signals import Stop
 from reverie.trained import Trained
 
 #: What a model must be to do what a verb asks for.
-WHAT: dict[str, Any] = {"encode": Encodes, "impute": Reconstructs | Coloured, "memory": Remembers}
+WHAT: dict[str, Any] = {
+    "encode": Encodes, "impute": Reconstructs | Coloured, "reconstruct": Reconstructs, "memory": Remembers
+}  # fmt: skip
 
 
 class Scores(NamedTuple):

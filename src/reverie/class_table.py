@@ -21,9 +21,9 @@ from reverie.estimate import Estimate
 from reverie.evaluate import baselines as methods
 from reverie.evaluate import classification, tasks
 from reverie.files import read_json, to_json, write_atomic
-from reverie.picturing import display
 from reverie.prob.abilities import Encodes
 from reverie.prob.contracts import Judged
+from reverie.showing import display
 from reverie.trained import Trained
 
 FILE, FORMAT = "classification.json", 1

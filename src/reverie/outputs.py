@@ -131,14 +131,14 @@ def _real(value: Any) -> str:
     return str(int(value)) if value.is_integer() and abs(value) < _WHOLE else str(value)
 
 
-def write_scores(target: Target, values: np.ndarray, rows: np.ndarray) -> Path:
-    """Write a number a row; a .csv says besides which row of the input it is, from 0, and how many cells it lacks."""
+def write_scores(target: Target, values: np.ndarray, rows: np.ndarray, name: str = "log_likelihood") -> Path:
+    """Write a number a row; a .csv names it, and says which row of the input it is, from 0, and what cells it lacks."""
     import numpy as np
 
     if target.path.suffix.lower() != ".csv":
         return target.write(values)
     missing = np.isnan(rows).sum(axis=1)
-    columns = {"row": np.arange(len(values)), "log_likelihood": values}
+    columns = {"row": np.arange(len(values)), name: values}
     # A row that lacks cells has fewer to be unlikely in: its number is not one to compare with a whole row's.
     columns |= {"missing": missing} if missing.any() else {}
     return target.write(np.column_stack(list(columns.values())), list(columns))

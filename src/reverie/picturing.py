@@ -13,7 +13,7 @@ from reverie import asking, masking, reading
 from reverie.class_told import given_of
 from reverie.errors import ReverieError
 from reverie.evaluate import chains as watched
-from reverie.evaluate import components, filling, memorising, microscope, tasks
+from reverie.evaluate import components, filling, memorising, microscope, tasks, walks
 from reverie.evaluate import health as examined
 from reverie.evaluate import impute as imputing
 from reverie.evaluate.baseline import independent_baseline
@@ -23,6 +23,7 @@ from reverie.files import to_json, write_atomic
 from reverie.prob.abilities import Encodes, Filters, OfExemplars, OfWords, Reconstructs
 from reverie.prob.contracts import Coloured, Energy, Implicit, Judged
 from reverie.progress import Progress, Quiet
+from reverie.showing import display, shown
 from reverie.train import checkpoint
 from reverie.trained import Trained
 
@@ -53,6 +54,8 @@ def report(run: Trained, *, seed: int = 0, progress: Progress | None = None) -> 
         steps = [step for step, protocol in able_to if isinstance(run.model, protocol)]
     if "memory" in able(run) and not _looked(run, seed, _KNOCKED):
         steps.append(memory)
+    if walks.walkable(run.model) and run.facts.likelihood != "counts":
+        steps.append(latent)
     if isinstance(run.model, Filters):
         steps.append(filters)
     if isinstance(run.model, OfWords):
@@ -81,46 +84,6 @@ def words(run: Trained, *, seed: int = 0) -> None:
 def able(run: Trained) -> set[str]:
     """Return which of encode, impute and memory the run's model can do."""
     return {verb for verb, protocol in asking.WHAT.items() if isinstance(run.model, protocol)}
-
-
-def shown(run: Trained, n: int, split: str = "test") -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the first n rows of a split in the model's units, and their one-hot classes if the model needs them."""
-    rows, labels = run.data.rows(split, 0, n), run.data.labels(split, 0, n)
-    if not getattr(run.model, "conditional", False) or labels is None:
-        return rows, None
-    return rows, np.eye(run.data.classes, dtype=np.float32)[labels]
-
-
-def display(run: Trained, rows: np.ndarray) -> np.ndarray:
-    """Return model rows as greys in [0, 1] for pictures; tables stay in the model's units."""
-    data = run.facts
-    if data.likelihood == "bernoulli":
-        return np.clip(rows, 0.0, 1.0)
-    if data.likelihood == "categorical":
-        return rows / max(data.levels - 1, 1)
-    if len(data.shape) < 2:
-        return rows
-    low, high = _range(run)
-    return np.clip((data.restore(rows) - low) / (high - low), 0.0, 1.0)
-
-
-def limits(run: Trained) -> tuple[float, float] | None:
-    """Return which values of real-valued images are black and white, in the file's units, as the report has them.
-
-    None for other rows, and where the training data are gone: pictures then go from their least to their greatest.
-    """
-    if run.facts.likelihood != "gaussian" or len(run.facts.shape) < 2:
-        return None
-    try:
-        return _range(run)
-    except ReverieError:
-        return None
-
-
-def _range(run: Trained) -> tuple[float, float]:
-    stored = np.asarray(run.data.splits["train"].x[:_CODED], np.float64)
-    low, high = float(np.nanmin(stored)), float(np.nanmax(stored))
-    return low, high if high > low else low + 1.0
 
 
 def samples(run: Trained, *, seed: int = 0) -> None:
@@ -230,6 +193,15 @@ def codes(run: Trained, *, seed: int = 0) -> None:
     plane, kind = tasks.codes(run.model, rows, given=given)
     found = {"codes": plane, "kind": np.asarray(kind)}
     run.folder.save_arrays("codes", **found, **({} if labels is None else {"labels": np.asarray(labels)}))
+
+
+def latent(run: Trained, *, seed: int = 0) -> None:
+    """Keep what the model makes of codes along its units and between rows, and where its prior's draws lie."""
+    rows, given = shown(run, _CODED)
+    labels = run.data.labels("test", 0, _CODED)
+    found = walks.look(run.model, rows, given=given, labels=labels, seed=seed)
+    found |= {name: display(run, found[name]) for name in ("walks", "lines", "ends") if name in found}
+    run.folder.save_arrays("latent", **found, **({} if labels is None else {"labels": np.asarray(labels)}))
 
 
 def filters(run: Trained, *, seed: int = 0) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from reverie import asking, classifying, models, picturing, reading, run_data, training
+from reverie import asking, classifying, models, picturing, reading, rebuilding, run_data, training
 from reverie import data as data_floor
 from reverie.compile_cache import keep_compilations
 from reverie.data.dataset import Dataset
@@ -181,6 +181,14 @@ class Run(Trained):
         """Return x with its missing cells filled in, in the file's own units; see `asking.impute`."""
         return asking.impute(self, x, mask, **how)
 
+    def reconstruct(self, x: Any, **how: Any) -> np.ndarray:
+        """Return each row as the model gives it back, in the file's own units; see `rebuilding.reconstruct`."""
+        return rebuilding.reconstruct(self, x, **how)
+
+    def reconstruction_errors(self, x: Any, **how: Any) -> np.ndarray:
+        """Return the squared error of each row given back; see `rebuilding.reconstruction_errors`."""
+        return rebuilding.reconstruction_errors(self, x, **how)
+
     def encode(self, x: Any, **how: Any) -> np.ndarray:
         """Return the code of each row, shape (n, d); see `asking.encode`."""
         return asking.encode(self, x, **how)
@@ -227,6 +235,8 @@ for _verb in ("evaluate", "sample", "impute", "encode", "score", "export"):
     getattr(Run, _verb).__doc__ = getattr(asking, _verb).__doc__
 for _verb in ("health", "memory", "report"):
     getattr(Run, _verb).__doc__ = getattr(picturing, _verb).__doc__
+for _verb in ("reconstruct", "reconstruction_errors"):
+    getattr(Run, _verb).__doc__ = getattr(rebuilding, _verb).__doc__
 for _verb in ("topics", "retrieve"):
     getattr(Run, _verb).__doc__ = getattr(reading, _verb).__doc__
 Run.classify.__doc__ = classifying.classify.__doc__

@@ -105,9 +105,9 @@ def sample(
 
 def _limits(run: Any) -> tuple[float, float] | None:
     """Return which values are black and white in a picture of real values: those of the training rows."""
-    from reverie import picturing
+    from reverie import showing
 
-    return picturing.limits(run)
+    return showing.limits(run)
 
 
 def impute(
@@ -130,6 +130,41 @@ def impute(
     target, run = outputs.Target.check(out, read=(input, mask)), load(folder)
     filled = run.impute(input, mask, iterations=iterations, seed=seed, label=class_)
     return written(target.write(filled, run.facts.columns, lambda: _limits(run)), rows=len(filled))
+
+
+def reconstruct(
+    folder: Folder,
+    /,
+    *,
+    input: Input,
+    out: OutRows,
+    errors: Annotated[
+        Path | None, Parameter(metavar="FILE", help="Each row's squared error too: .csv, .npy, .npz, by its ending.")
+    ] = None,
+    seed: Seed = 0,
+    class_: Class = None,
+) -> Answer:
+    """Give back each row as the model sees it, without its noise; the worst given back are the odd ones out.
+
+    Example: reverie reconstruct runs/autoencoder-digits-1 --input noisy.npy --out clean.png --errors errors.csv
+    """
+    target = outputs.Target.check(out, read=(input,))
+    told = None if errors is None else outputs.Target.check(errors, TABLES, read=(input,))
+    if errors is not None and errors.resolve() == out.resolve():
+        raise ReverieError(f"errors: {errors} is where the rows go (--out); name another")
+    run = load(folder)
+    from reverie.asking import new_rows
+    from reverie.rebuilding import rebuilt
+
+    rows = new_rows(run, input)
+    found, squares = rebuilt(run, rows, seed=seed, label=class_)
+    path = target.write(found, run.facts.columns, lambda: _limits(run))
+    worst = (-squares).argsort(kind="stable")[:5].tolist()
+    said = "worst (rows from 0): " + ", ".join(f"row {row} ({squares[row]:.4g})" for row in worst)
+    files = {"out": path}
+    if told is not None:
+        files["errors"] = outputs.write_scores(told, squares, rows, "squared_error")
+    return Answer({**files, "rows": len(squares), "worst": worst}, [said, *map(str, files.values())])
 
 
 def encode(

@@ -58,6 +58,17 @@ class Reconstructs(Protocol):
 
 
 @runtime_checkable
+class Decodes(Protocol):
+    """Gives the row of any code in the space of `encode`, those in between included.
+
+    A directed model needs none of this: its latent is its code, and `mean` decodes it.  Where draws of the prior are
+    noise that stands for a code, `code_of` says which.
+    """
+
+    def decode(self, code: Float[Array, " d"], given: Given = None) -> Row: ...
+
+
+@runtime_checkable
 class OfExemplars(Protocol):
     """A model whose prior is a mixture with a component for every training row."""
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from reverie.report.style import ACCENT, CLASSES, DASHES, INK, MARKERS, RULE, RUNS, SECOND, SOFT, blank, drawn, signed
@@ -18,6 +19,8 @@ from reverie.report.style import ACCENT, CLASSES, DASHES, INK, MARKERS, RULE, RU
 ACTIVE = 1e-2
 #: More points than this say nothing more, and make a page heavy.
 POINTS = 2000
+#: Where the bands of a density begin, as shares of its greatest.
+BANDS = (0.02, *np.linspace(0.1, 1.0, 10).tolist())
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,7 @@ def kl_bars(kl: Mapping[str, Float[np.ndarray, " d"]], unit: str = "nats") -> Fi
     axes.set_xlabel("units, sorted")
     axes.set_ylabel(f"KL divergence, {unit}")
     axes.set_xticks([])
-    axes.legend(loc="upper right")
+    legend_above(axes)
     return figure
 
 
@@ -186,6 +189,33 @@ def code_scatter(
         axes.text(x, y, name, color=INK, ha="center", va="center", fontweight="bold", bbox=box)
     first, second = ("first principal axis", "second") if kind == "pca" else ("first latent unit", "second")
     axes.set(xlabel=first, ylabel=second)
+    axes.grid(True, axis="both")
+    return figure
+
+
+@drawn
+def code_density(draws: Float[np.ndarray, "n 2"], window: Float[np.ndarray, "2 2"]) -> Figure:
+    """Draw the density of two-dimensional draws, smoothed by a Gaussian kernel of Scott's width, in a window.
+
+    Args:
+        window: least and greatest x, then y.
+
+    Raises:
+        ValueError: for draws that all lie on a line, which have no density.
+    """
+    from scipy.stats import gaussian_kde
+
+    try:
+        kernel = gaussian_kde(np.asarray(draws, np.float64).T)
+    except np.linalg.LinAlgError:
+        raise ValueError("draws on a line have no density") from None
+    figure, axes = blank(420, 380)
+    x, y = (np.linspace(low, high, 120) for low, high in window)
+    grid = kernel(np.stack([part.ravel() for part in np.meshgrid(x, y)])).reshape(len(y), len(x))
+    levels = grid.max() * np.asarray(BANDS)
+    shades = [to_rgba(ACCENT, alpha) for alpha in np.linspace(0.12, 1.0, len(levels) - 1)]
+    axes.contourf(x, y, grid, levels=levels, colors=shades)
+    axes.set(xlabel="first latent unit", ylabel="second", xlim=window[0], ylim=window[1])
     axes.grid(True, axis="both")
     return figure
 

@@ -12,6 +12,7 @@ from reverie.report import blocks, figures, strips
 from reverie.report.blocks import Block, Section
 from reverie.report.reading import Number, RunView
 from reverie.report.sections_energy import activations, chains, filters, log_z
+from reverie.report.sections_latent import latent, plane
 from reverie.report.sections_missing import imputation
 
 _LEVELS = {"ok": "ok", "warning": "warning", "problem": "problem"}
@@ -289,11 +290,12 @@ def codes(run: RunView) -> Section | None:
     many = f" {figures.POINTS:,} of {len(points):,} rows are shown." if len(points) > figures.POINTS else ""
     drawing = figures.code_scatter(points, arrays.get("labels"), run.class_names, kind)
     section.add(blocks.figure(drawing, f"Scatter of the codes of {len(points)} rows", view + many))
+    section.add(*plane(run))
     return section
 
 
 #: In the order of the page; the memory, the settings, the data and the provenance follow.
 SEEING: tuple[Callable[[RunView], Section | None], ...] = (
     numbers, diagnoses, log_z, curves, samples, filters, activations, chains, reconstructions, imputation, units,
-    codes,
+    codes, latent,
 )  # fmt: skip

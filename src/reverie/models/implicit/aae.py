@@ -105,7 +105,15 @@ class AAE(Generator):
 
     def mean(self, z: Float[Array, " n"], given: Given = None) -> Float[Array, " D"]:
         """Return the decoder's row of the noise, mapped to p(z)."""
-        return self.decoder(self.joined(self.prior(z, given), given))
+        return self.decode(self.code_of(z, given), given)
+
+    def code_of(self, z: Float[Array, " n"], given: Given = None) -> Float[Array, " d"]:
+        """Return the code that noise stands for."""
+        return self.prior(z, given)
+
+    def decode(self, code: Float[Array, " d"], given: Given = None) -> Float[Array, " D"]:
+        """Return the decoder's row of a code."""
+        return self.decoder(self.joined(code, given))
 
     def coded(self, rows: Float[Array, "*B D"], key: PRNGKeyArray | None = None) -> Float[Array, "*B d"]:
         """Return the codes of rows without holes: draws, where the encoder gives a law and a key is given."""

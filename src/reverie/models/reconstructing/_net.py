@@ -187,7 +187,7 @@ class Net(Judged):
             a = ACTIVATIONS[self.units](a @ down[layer] + self.down_biases[layer])
         return a @ down[0] + self.down_biases[0]
 
-    def decode(self, code: Float[Array, " k"]) -> Float[Array, " D"]:
+    def decode(self, code: Float[Array, " k"], given: Given = None) -> Float[Array, " D"]:
         r"""Return :math:`\hat x` of a code."""
         fields = self.fields(code)
         return fields if self.real else jax.nn.sigmoid(fields)
