@@ -23,11 +23,13 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError
+from reverie.models.directed._images import ImageHead, Seen
 from reverie.nn.blocks import Net, Trace, dense_trunk
 from reverie.nn.laws import GaussianHead, Law, expectation, log_prob, output_head
 from reverie.prob.contracts import Given, Latent, Pass
 
-Latents = tuple[Float[Array, " d"], ...]
+#: Layers have widths of their own.
+Latents = tuple[Float[Array, " _"], ...]
 
 
 class Sight(eqx.Module):
@@ -142,7 +144,7 @@ class LayeredGaussian(Latent):
 
     def posterior(
         self, key: PRNGKeyArray, x: Float[Array, " D"], given: Given = None
-    ) -> tuple[tuple[Float[Array, " d"], Float[Array, " d"]], ...]:
+    ) -> tuple[tuple[Float[Array, " _"], Float[Array, " _"]], ...]:
         """Return mean and scale of q(h^l | h^{l-1}) for each layer, h^{l-1} drawn."""
         h = self.infer(key, x, given)
         laws = [self._law(n, b, given).base_dist for n, b in zip(self.q, (self.sight(x), *h[:-1]), strict=True)]
@@ -203,8 +205,11 @@ def build(
     norm: bool,
     half: float,
     conditional: bool,
+    conv: tuple[int, ...] = (),
 ) -> LayeredGaussian:
     """Return an untrained chain; `hidden[l]` are the widths between h^l and h^{l+1}, mirrored in p.
+
+    With `conv`, channels from the image upwards, convolutions stand between the image and those of h^1.
 
     Raises:
         ReverieError: for widths that do not fit together, or class-conditioning without classes.
@@ -219,15 +224,21 @@ def build(
     sight, classes = Sight.of(data), data.classes if conditional else 0
     sizes = (sight.width(data.width), *latent)
     keys = iter(jax.random.split(key, 4 * len(latent)))
+    seen = Seen.init(jax.random.fold_in(key, 0), data, sizes[0], conv) if conv else None
     q: list[Net] = []
     p: list[Net] = []
     for below, above, widths in zip(sizes[:-1], sizes[1:], hidden, strict=True):
-        trunk = dense_trunk(next(keys), below + classes, widths, activation, norm)
-        fan_out = widths[-1] if widths else below + classes
-        q.append(Net(trunk, GaussianHead.init(next(keys), fan_out, above, half)))
+        first = () if seen is None or q else (seen,)
+        fan_in = (first[0].width if first else below) + classes
+        trunk = dense_trunk(next(keys), fan_in, widths, activation, norm)
+        fan_out = widths[-1] if widths else fan_in
+        q.append(Net((*first, *trunk), GaussianHead.init(next(keys), fan_out, above, half)))
         trunk = dense_trunk(next(keys), above + classes, widths[::-1], activation, norm)
         fan_out = widths[0] if widths else above + classes
-        head = GaussianHead.init(next(keys), fan_out, below, half) if p else output_head(next(keys), fan_out, data)
+        if first:
+            head: eqx.Module = ImageHead.init(next(keys), fan_out, data, conv)
+        else:
+            head = GaussianHead.init(next(keys), fan_out, below, half) if p else output_head(next(keys), fan_out, data)
         p.append(Net(trunk, head))
     return kind(tuple(q), tuple(p), sight, tuple(latent), classes)
 
