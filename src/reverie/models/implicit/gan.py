@@ -120,9 +120,12 @@ class GAN(Generator):
 
 
 def discriminating(smoothing: float, penalty: float, spectral: bool) -> Any:
-    """Return the discriminator's objective: minus half of V, with what is asked for besides."""
+    """Return the discriminator's objective: minus half of V, with what is asked for besides.
 
-    def objective(model: GAN, batch: dict[str, Any], carry: Any, key: PRNGKeyArray) -> tuple[Array, Any, dict]:
+    Of a model that has a `discriminator`, is `joined` with classes and `draws` rows.
+    """
+
+    def objective(model: Any, batch: dict[str, Any], carry: Any, key: PRNGKeyArray) -> tuple[Array, Any, dict]:
         drawn, *dropped = jax.random.split(key, 3)
         critic, carry = play.normalised(model.discriminator, carry) if spectral else (model.discriminator, carry)
         rows, there = seen(batch["x"])
@@ -139,9 +142,9 @@ def discriminating(smoothing: float, penalty: float, spectral: bool) -> Any:
 
 
 def generating(loss: play.Loss, spectral: bool) -> Any:
-    """Return the generator's objective."""
+    """Return the generator's objective, of such a model."""
 
-    def objective(model: GAN, batch: dict[str, Any], carry: Any, key: PRNGKeyArray) -> tuple[Array, Any, dict]:
+    def objective(model: Any, batch: dict[str, Any], carry: Any, key: PRNGKeyArray) -> tuple[Array, Any, dict]:
         drawn, dropped = jax.random.split(key)
         critic = play.normalised(model.discriminator, carry)[0] if spectral else model.discriminator
         rows, there = seen(batch["x"])
