@@ -452,7 +452,7 @@ def test_a_comparison_names_the_runs_without_pictures(tmp_path: Path, compared: 
     save(folders[0], "samples", means=x[:9], samples=x[:9])
     save(folders[0], "reconstructions", inputs=x[:9], outputs=x[:9])
     words = Page(page.write_comparison(folders, {}, tmp_path / "c.html")).words
-    assert words.count(f"b c has no pictures yet: `reverie report '{folders[1]}'` makes them") == 2
+    assert words.count(f"b c has no pictures yet: `reverie report '{folders[1].name}'` makes them") == 2
     assert "encoded and decoded again by a." in words and "a has no pictures" not in words
     assert "no pictures" not in compared.words and "decoded again by each run." in compared.words
 

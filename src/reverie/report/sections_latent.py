@@ -23,7 +23,7 @@ def plane(run: RunView) -> list[Block]:
         return []
     both = np.concatenate([points, prior])
     low, high = both.min(axis=0), both.max(axis=0)
-    room = 0.04 * np.where(high > low, high - low, 1.0)
+    room = 0.15 * np.where(high > low, high - low, 1.0)
     window = np.stack([low - room, high + room], axis=1)
     try:
         density = figures.code_density(prior, window)
