@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from reverie.prob.contracts import Energy
 
@@ -42,36 +42,49 @@ def sweeps(
 def swap_neighbours(
     model: Energy, key: PRNGKeyArray, states: PyTree, betas: Float[Array, " R"], parity: int | Int[Array, ""]
 ) -> tuple[PyTree, Float[Array, " R1"]]:
-    r"""Swap the states of every second pair of neighbouring replicas, each chain on its own.
+    """Swap the states of every second pair of neighbouring replicas, each chain on its own, as `swaps` says.
+
+    Returns:
+        The states (replicas, chains, ...) and how often each pair was swapped (0 for pairs that were not tried).
+    """
+    taken = swaps(model, key, states, betas, parity)
+    return exchanged(states, taken), taken.mean(axis=1)
+
+
+def swaps(
+    model: Energy, key: PRNGKeyArray, states: PyTree, betas: Float[Array, " R"], parity: int | Int[Array, ""]
+) -> Bool[Array, "R1 C"]:
+    r"""Return which chains of every second pair of neighbouring replicas are to be swapped.
 
     A pair (i, i+1) is swapped with probability
     :math:`\min\big(1, \frac{f_i(x_{i+1}) f_{i+1}(x_i)}{f_i(x_i) f_{i+1}(x_{i+1})}\big)`, f being the marginal over the
     other colour, which is not linear in beta.
 
-    Returns:
-        The states (replicas, chains, ...) and how often each pair was swapped (0 for pairs that were not tried).
+    Args:
+        states: replicas, then chains, in front.
+        parity: of the i that are tried.
     """
-    replicas = betas.shape[0]
-    chains = jax.tree.leaves(states)[0].shape[1]
-
-    # What each replica gains from the lower to the upper law of the pair that it is in: a replica is in one at most.
-    lower = jnp.arange(replicas) - (jnp.arange(replicas) - parity) % 2
-    lower = jnp.clip(lower, 0, replicas - 2)
-    of_chains = jax.vmap(model.log_ratio, in_axes=(0, None, None))
-    rise = jax.vmap(of_chains)(states, betas[lower], betas[lower + 1])
-    log_ratio = rise[:-1] - rise[1:]
+    replicas, chains = betas.shape[0], jax.tree.leaves(states)[0].shape[1]
+    # What each replica gains from the lower to the upper law of the pair that it is in: it is in one at most.
+    lower = jnp.clip(jnp.arange(replicas) - (jnp.arange(replicas) - parity) % 2, 0, replicas - 2)
+    start, stop = (jnp.repeat(ends, chains) for ends in (betas[lower], betas[lower + 1]))
+    gain = jax.vmap(model.log_ratio)(flat(states), start, stop).reshape(replicas, chains)
     tried = (jnp.arange(replicas - 1) % 2 == parity)[:, None]
-    taken = tried & (jnp.log(jax.random.uniform(key, (replicas - 1, chains))) < log_ratio)
+    return tried & (jnp.log(jax.random.uniform(key, (replicas - 1, chains))) < gain[:-1] - gain[1:])
+
+
+def exchanged(states: PyTree, taken: Bool[Array, "R1 C"]) -> PyTree:
+    """Return states (replicas, chains, ...) with the pairs of neighbours that are `taken` in each other's place."""
     # Pairs that are tried share no replica, so each replica takes from at most one neighbour.
-    from_above = jnp.concatenate([taken, jnp.zeros((1, chains), bool)])
-    from_below = jnp.concatenate([jnp.zeros((1, chains), bool), taken])
+    none = jnp.zeros_like(taken[:1])
+    up, down = (jnp.concatenate(parts).astype(jnp.int32) for parts in ([taken, none], [none, taken]))
+    source = jnp.arange(len(up))[:, None] + up - down
+    return jax.tree.map(lambda s: s[source, jnp.arange(s.shape[1])], states)
 
-    def move(s: Array) -> Array:
-        wide = lambda flags: flags.reshape(*flags.shape, *(1,) * (s.ndim - 2))  # noqa: E731
-        above, below = jnp.roll(s, -1, axis=0), jnp.roll(s, 1, axis=0)
-        return jnp.where(wide(from_above), above, jnp.where(wide(from_below), below, s))
 
-    return jax.tree.map(move, states), taken.mean(axis=1)
+def flat(states: PyTree) -> PyTree:
+    """Return states (replicas, chains, ...) as (replicas * chains, ...): one batch, and no product turned round."""
+    return jax.tree.map(lambda s: s.reshape(-1, *s.shape[2:]), states)
 
 
 def tempered_transition(

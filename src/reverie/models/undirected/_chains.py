@@ -28,7 +28,7 @@ from reverie.errors import ReverieError
 from reverie.models.undirected import _langevin
 from reverie.models.undirected._langevin import Langevin
 from reverie.models.undirected._layered import Boltzmann, Layers, State
-from reverie.prob.chains import swap_neighbours, sweeps, tempered_transition
+from reverie.prob.chains import exchanged, flat, swaps, sweeps, tempered_transition
 
 Chain = Literal["cd", "pcd", "fpcd", "pt", "tempered"]
 RealChain = Literal["cd", "pcd", "fpcd", "pt", "tempered", "langevin"]
@@ -201,28 +201,33 @@ def quickened(model: Boltzmann, fast: Any) -> Boltzmann:
 
 def negative(model: Boltzmann, key: PRNGKeyArray, states: State, count: int | Int[Array, ""]) -> tuple[Layers, State]:
     """Return the layers of the chains after `count` sweeps, the odd ones as means, and their states."""
-    before, last, draw = jax.random.split(key, 3)
-    states = sweeps(model, before, states, 0, count - 1)
     chains = states[0].shape[0]
-    even = jax.vmap(lambda k, s: model.draw(k, model.even, model.layers(s)))(jax.random.split(last, chains), states)
+    # All keys by one hash: beside a small product each takes its time.
+    keys = jax.random.split(key, 2 * chains + 1)
+    states = sweeps(model, keys[-1], states, 0, count - 1)
+    even = jax.vmap(lambda k, s: model.draw(k, model.even, model.layers(s)))(keys[:chains], states)
     means = jax.vmap(lambda layers: model.means(model.odd, layers))(even)
-    keys = jax.random.split(draw, chains)
-    states = jax.vmap(lambda k, layers: model.state(model.draw(k, model.odd, layers)))(keys, even)
+    states = jax.vmap(lambda k, layers: model.state(model.draw(k, model.odd, layers)))(keys[chains:-1], even)
     return {**even, **means}, states
 
 
 def _swapped(
     model: Boltzmann, key: PRNGKeyArray, kept: Kept, betas: Float[Array, " R"], count: int | Int[Array, ""], step: Array
 ) -> tuple[State, Float[Array, " R1"]]:
-    """Return the replicas after `count` sweeps each and a swap of every second pair, and their running acceptance."""
-    move, swap = jax.random.split(key)
-    keys = jax.random.split(move, betas.shape[0])
-    moved = jax.vmap(lambda k, s, beta: sweeps(model, k, s, 0, count, beta))(keys, kept.states, betas)
+    """Return the replicas after a swap of every second pair and `count` sweeps each, and their running acceptance."""
+    swap, first, rest = jax.random.split(key, 3)
     # Even and odd pairs take turns, which carries states through the temperatures faster than chance.
     parity = step % 2
-    moved, taken = swap_neighbours(model, swap, moved, betas, parity)
-    tried = jnp.arange(taken.shape[0]) % 2 == parity
-    return moved, kept.accepted + _FOLLOW * jnp.where(tried, taken.astype(kept.accepted.dtype) - kept.accepted, 0.0)
+    taken = swaps(model, swap, kept.states, betas, parity)
+    # The first sweep takes a state where it lies, at the temperature that it has been given, and carries it over only
+    # then: swap and sweep share the visible fields, a third of their products.
+    given = exchanged(jnp.broadcast_to(betas[:, None], kept.states[0].shape[:2]), taken)
+    swept = jax.vmap(model.sweep)(jax.random.split(first, given.size), flat(kept.states), given.ravel())
+    moved = exchanged(jax.tree.map(lambda s: s.reshape(*given.shape, *s.shape[1:]), swept), taken)
+    keys = jax.random.split(rest, betas.shape[0])
+    moved = jax.vmap(lambda k, s, beta: sweeps(model, k, s, 1, count, beta))(keys, moved, betas)
+    tried, rate = jnp.arange(taken.shape[0]) % 2 == parity, taken.mean(axis=1, dtype=kept.accepted.dtype)
+    return moved, kept.accepted + _FOLLOW * jnp.where(tried, rate - kept.accepted, 0.0)
 
 
 def _tempered(
