@@ -758,3 +758,13 @@ def test_the_legend_of_learning_curves_covers_none_of_them(count: int) -> None:
     assert legend is not None and len(legend.get_texts()) == 2 * count
     assert legend.get_window_extent().y0 >= axes.get_window_extent().y1 - 0.5
     assert axes.get_window_extent().height > 0.5 * drawing.bbox.height
+
+
+def test_epochs_of_the_title_are_the_last_stage_s(tmp_path: Path) -> None:
+    """A layer's hundred epochs of pretraining are no hundred of the forty that were planned."""
+    folder = tmp_path / "staged"
+    folder.mkdir()
+    write_record(folder, "dbn", 0)
+    told = [{"step": 100, "epoch": 100.0, "loss": 1.0}, {"step": 140, "epoch": 40.0, "loss": 0.5, "stage": 1}]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in told))
+    assert "40 of 300 epochs" in page._subtitle(RunView.read(folder))

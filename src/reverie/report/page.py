@@ -65,7 +65,10 @@ def write_comparison(folders: Sequence[Path], differences: Mapping[str, Any], pa
 
 def _subtitle(run: RunView) -> str:
     parameters, plan = run.record.get("parameters"), run.record.get("plan") or {}
-    done = max((float(m["epoch"]) for m in run.metrics if m.get("epoch") is not None), default=None)
+    told = [m for m in run.metrics if m.get("epoch") is not None]
+    # Every stage counts its own epochs, and the plan is the last one's.
+    last = [m for m in told if m.get("stage", 0) == told[-1].get("stage", 0)]
+    done = max((float(m["epoch"]) for m in last), default=None)
     parts = [
         f"{parameters:,} parameters" if isinstance(parameters, int) else None,
         # Whole steps make whole epochs only nearly.
