@@ -118,6 +118,7 @@ def recipe(
     *,
     latent: tuple[int, ...] = (50,),
     hidden: tuple[tuple[int, ...], ...] = ((200, 200),),
+    conv: tuple[int, ...] = (),
     activation: Literal["tanh", "relu", "softplus", "silu"] = "tanh",
     norm: bool = False,
     conditional: bool = False,
@@ -136,6 +137,8 @@ def recipe(
     Args:
         latent: widths of the stochastic layers, from the data upwards.
         hidden: widths of the deterministic layers below each stochastic one (mirrored in the decoder).
+        conv: channels of rectified convolutions next to the image, from the image upwards, each halving its sides
+            (mirrored in the decoder; default: none).
         activation: of the deterministic layers.
         norm: batch-normalise the deterministic layers (statistics are exact and frozen in every evaluation).
         conditional: model p(x | class); the data must have classes.
@@ -150,7 +153,7 @@ def recipe(
         valid_samples: importance samples of the validation log-likelihood.
     """
     return vae.recipe(
-        brief, latent=latent, hidden=hidden, activation=activation, norm=norm, conditional=conditional,
+        brief, latent=latent, hidden=hidden, conv=conv, activation=activation, norm=norm, conditional=conditional,
         surrogate=surrogate, k=k, batch=batch, rate=rate, schedule=schedule, adam=adam, select=select,
         valid_every=valid_every, valid_samples=valid_samples,
     )  # fmt: skip
