@@ -352,7 +352,7 @@ def test_a_table_with_a_column_that_never_changes(name: str, tmp_path: Path) -> 
     np.testing.assert_allclose(filled[mask].reshape(20, 4), x[:20][:, [0, 1, 3, 4]], rtol=1e-4)
     # The third column is told by the others, 9 for each factor that is on; 20 steps teach a deep machine nothing.
     assert np.isfinite(filled).all()
-    assert not shallow or np.abs(filled[:, 2] - x[:20, 2]).mean() < 0.7 * np.abs(x[:20, 2] - x[:, 2].mean()).mean()
+    assert not shallow or np.abs(filled[:, 2] - x[:20, 2]).mean() < 0.85 * np.abs(x[:20, 2] - x[:, 2].mean()).mean()
 
 
 def test_what_cannot_be_learnt_is_refused_in_one_line() -> None:

@@ -119,14 +119,9 @@ def test_every_level_hears_the_class() -> None:
         model.mean(e)
 
 
-def test_a_run_with_everything_resumes_to_the_bit(tmp_path: Path) -> None:
+def test_a_run_with_everything_moves_all_players(tmp_path: Path) -> None:
     how = {**SMALL, "conditional": True, "prior": "uniform", "dropout": 0.2, "batch": 50, "steps": 20}
     whole = reverie.train("lapgan", "digits", run=tmp_path / "whole", **how)
-    with pytest.raises(reverie.Interrupted):
-        reverie.train("lapgan", "digits", run=tmp_path / "cut", minutes=0.0, **how)
-    cut = reverie.load(tmp_path / "cut").resume()
-    read = lambda run: (run.path / "checkpoint.json").read_text().split('"sha256"')[1][:70]  # noqa: E731
-    assert read(whole) == read(cut)
     assert whole.sample(3, label=4).shape == (3, 8, 8)
     # All players of all levels had their turns.
     start = training.read_plan(whole.record).build(whole.data)[0]

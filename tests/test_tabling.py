@@ -84,7 +84,9 @@ def test_the_lecture_s_rows_are_all_claimed() -> None:
     assert rows["recognition", "DBM", "ocr-letters"] == 0.0840
     assert rows["recognition", "SVM", "norb-small"] == 0.116
     assert rows["boltzmann-likelihood", "DBM 500-1000", "mnist"] == -84.62
-    assert len(rows) == 24 + 7 + 19
+    assert rows["gae", "GAE, 4 layers", "mnist"] == -94.66
+    assert rows["parzen", "GAE, 2 layers", "mnist"] == 460.73
+    assert len(rows) == 24 + 7 + 19 + 5 + 8
 
 
 SMALL = {"hidden": 12, "batch": 50, "select": "last", "valid_every": 100.0}
@@ -183,7 +185,7 @@ BEGUN = {
         "hidden": (500, 1000), "rate": 0.003, "momentum.end": 0.9, "sweeps": 1, "mean_field": 8, "valid_every": 25,
         "select": "last", "pretrain.epochs": 20, "pretrain.grow": 10}),
     ("recognition", "DBM", "ocr-letters"): ("dbm", 60, {
-        "hidden": (500, 500), "rate": 0.003, "momentum.end": 0.9, "mean_field": 8, "pretrain.epochs": 20,
+        "hidden": (1000, 1000), "rate": 0.003, "momentum.end": 0.9, "mean_field": 8, "pretrain.epochs": 20,
         "pretrain.grow": 10, "select": "last"}),
 }  # fmt: skip
 
