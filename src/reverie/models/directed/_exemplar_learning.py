@@ -73,30 +73,30 @@ class Objective:
         near = candidates.nearest(own[0], batch["index"], model.neighbours) if model.share < 1 else None
         z = propose(key, own, near, model.share, self.samples)
 
-        def log_w(model: Any, z: Array, own: Any, near: Any) -> tuple[Array, Array]:
-            prior = log_mixture(
-                self.how, z, batch["index"], candidates, self.size, self.leave_one_out, batch["tail"]
-            )  # fmt: skip
+        def prior(z: Array, left_out: bool) -> Array:
+            return log_mixture(self.how, z, batch["index"], candidates, self.size, left_out, batch["tail"])
+
+        def joint(model: Any, z: Array) -> Array:
             of_row = jax.vmap(jax.vmap(model.log_likelihood), in_axes=(None, 0))
-            joint = of_row(batch["x"], z) + prior
-            return joint, joint - log_proposal(z, own, near, model.share)
+            return of_row(batch["x"], z) + prior(z, self.leave_one_out)
+
+        def log_w(model: Any, z: Array, own: Any, near: Any) -> Array:
+            return joint(model, z) - log_proposal(z, own, near, model.share)
 
         still = jax.lax.stop_gradient
-        values = log_w(freeze(model), still(z), still(own), still(near))[1]
-        values = still(values)
+        values = still(log_w(freeze(model), still(z), still(own), still(near)))
         bound = jax.nn.logsumexp(values, axis=0) - math.log(self.samples)
         weights = jax.nn.softmax(values, axis=0)
         if self.update == "em":
-            joint, _ = log_w(model, still(z), still(own), still(near))
             # The proposal learns from the same weights, as q does in reweighted wake-sleep.
-            ascent = (weights * (joint + log_normal(still(z), *own))).sum(axis=0)
+            ascent = (weights * (joint(model, still(z)) + log_normal(still(z), *own))).sum(axis=0)
         elif self.update == "dreg":
-            ascent = (weights * log_w(model, scale_gradient(z, weights[..., None]), still(own), still(near))[1]).sum(0)
+            ascent = (weights * log_w(model, scale_gradient(z, weights[..., None]), still(own), still(near))).sum(0)
         else:
-            ascent = (weights * log_w(model, z, own, near)[1]).sum(axis=0)
+            ascent = (weights * log_w(model, z, own, near)).sum(axis=0)
         penalty = regulariser(*own, *self.penalties)
         mine = log_normal(still(z), *still(own)) - math.log(self.size)
-        rest = log_mixture(self.how, still(z), batch["index"], candidates, self.size, True, batch["tail"])
+        rest = prior(still(z), True)
         info = {
             "bound": bound.mean(),
             "elbo": values.mean(),

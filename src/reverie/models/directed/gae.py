@@ -43,8 +43,9 @@ from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError
 from reverie.evaluate.claims import Claim, Paper
 from reverie.evaluate.likelihood import validator
+from reverie.evaluate.mapped import over_rows
 from reverie.models.directed._exemplar_learning import Objective, log_proposal, propose
-from reverie.models.directed._exemplars import Exemplars, Sum, drawn, encoded, refresher
+from reverie.models.directed._exemplars import BLOCK, Exemplars, Sum, drawn, refresher
 from reverie.models.directed._gaussian import Sight
 from reverie.nn.blocks import Net, dense_trunk
 from reverie.nn.laws import GaussianHead, Law, expectation, log_prob, output_head
@@ -206,20 +207,13 @@ class GAE(Latent):
 
 def closed(model: GAE, data: Dataset, key: Any = None) -> GAE:
     """Return the model with the components of all training rows as they are by its present weights."""
-    means, log_scales = [], []
-    for rows, _ in data.blocks("train", 500):
-        short = 500 - len(rows)
-        padded = jnp.asarray(np.concatenate([rows, np.zeros((short, rows.shape[1]), rows.dtype)]))
-        mean, log_scale = _components(model, padded)
-        means.append(np.asarray(mean)[: len(rows)])
-        log_scales.append(np.asarray(log_scale)[: len(rows)])
-    found = Exemplars(jnp.asarray(np.concatenate(means)), jnp.asarray(np.concatenate(log_scales)))
-    return replace(model, exemplars=found)
+    parts = [over_rows(_component, model, rows) for rows, _ in data.blocks("train", BLOCK)]
+    means, log_scales = (jnp.asarray(np.concatenate(part)) for part in zip(*parts, strict=True))
+    return replace(model, exemplars=Exemplars(means, log_scales))
 
 
-@eqx.filter_jit
-def _components(model: GAE, rows: Array) -> tuple[Array, Array]:
-    return encoded(model, rows)
+def _component(model: GAE, key: Any, x: Array, given: Any) -> tuple[Array, Array]:
+    return model.component(x)
 
 
 def untrained(
