@@ -21,7 +21,7 @@ def classes_of(model: Any) -> int:
 
 
 def conditioning(
-    model: Latent, n: int, given: np.ndarray | None, class_prior: np.ndarray | None
+    model: Any, n: int, given: np.ndarray | None, class_prior: np.ndarray | None
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Return (what rows are conditioned on, the prior over classes to sum over), one of them or both None.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
@@ -17,28 +16,18 @@ from reverie.evaluate.classes import one_hot
 from reverie.evaluate.classification import interval_words
 from reverie.evaluate.mapped import blocks
 from reverie.evaluate.rows import RowResult, Watch
-from reverie.prob.contracts import Given, Judged, Row
+from reverie.prob.contracts import Classifying, Judged, Row
 
 ESTIMATOR = "network"
 
 
-class Telling(Judged):
+class Telling(Classifying):
     """A joint model of rows and classes (`abilities.Tells`), judged as one that tells classes."""
 
     model: Any
 
-    @property
-    def metrics(self) -> dict[str, str]:
-        return {"classification_error": "fraction", "cross_entropy": "nats"}
-
-    @property
-    def supervised(self) -> bool:
-        return True
-
-    def judge(self, x: Row, given: Given = None) -> dict[str, Float[Array, ""]]:
-        log_p = self.model.log_classes(x)
-        wrong = (log_p.argmax() != jnp.argmax(given)).astype(log_p.dtype)  # type: ignore[arg-type]
-        return {"classification_error": wrong, "cross_entropy": -(log_p * given).sum()}
+    def log_classes(self, x: Row) -> Float[Array, " C"]:
+        return self.model.log_classes(x)
 
 
 def judged(

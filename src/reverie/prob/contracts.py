@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 Row = Float[Array, " D"]
@@ -287,3 +288,28 @@ class Judged(eqx.Module):
     def judge_drawn(self, key: PRNGKeyArray, x: Row, given: Given = None) -> dict[str, Float[Array, ""]]:
         """Return those metrics of one row; in evaluation the key is the row's content's."""
         return {}
+
+
+class Classifying(Judged):
+    """A model that tells classes, judged by the share of rows it tells wrongly and by its cross-entropy."""
+
+    @property
+    def metrics(self) -> dict[str, str]:
+        return {"classification_error": "fraction", "cross_entropy": "nats"}
+
+    @property
+    def supervised(self) -> bool:
+        return True
+
+    def log_classes(self, x: Row) -> Float[Array, " C"]:
+        r"""Return :math:`\log p(y \mid x)` of every class y."""
+        raise NotImplementedError
+
+    def judge(self, x: Row, given: Given = None) -> dict[str, Float[Array, ""]]:
+        log_p = self.log_classes(x)
+        wrong = (log_p.argmax() != jnp.argmax(given)).astype(log_p.dtype)  # type: ignore[arg-type]
+        return {"classification_error": wrong, "cross_entropy": -jnp.vdot(log_p, given)}  # type: ignore[arg-type]
+
+    def encode(self, x: Row, given: Given = None) -> Float[Array, " C"]:
+        """Return p(class | x), the classes in their order."""
+        return jnp.exp(self.log_classes(x))

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from reverie.nn.blocks import Norm, host_random
 from reverie.nn.memory import Gate
-from reverie.prob.contracts import Given, Judged
+from reverie.prob.contracts import Classifying, Given
 
 #: Added to a batch's variance, as in the authors' code.
 EPSILON = 1e-10
@@ -90,7 +90,7 @@ class Up(NamedTuple):
         return Up(take(self.z), take(self.means), take(self.deviations), self.logits[number])
 
 
-class Ladder(Judged):
+class Ladder(Classifying):
     """Layers up to the classes and denoising functions down; see the model's page.
 
     Attributes:
@@ -102,14 +102,6 @@ class Ladder(Judged):
     layers: tuple[Layer, ...]
     rungs: tuple[Rung, ...]
     costs: tuple[float, ...] = eqx.field(static=True)
-
-    @property
-    def metrics(self) -> dict[str, str]:
-        return {"classification_error": "fraction", "cross_entropy": "nats"}
-
-    @property
-    def supervised(self) -> bool:
-        return True
 
     def moves(self, path: str) -> bool:
         """Say whether a leaf does anything: all but the scales that are not used."""
@@ -136,14 +128,8 @@ class Ladder(Judged):
         """Return the logarithms of p(class | x), up to a constant, by the clean way up."""
         return self.trace(None, x)[f"layers.{len(self.layers) - 1}"]["fields"]
 
-    def judge(self, x: Float[Array, " D"], given: Given = None) -> dict[str, Float[Array, ""]]:
-        logits = self.logits(x)
-        wrong = (logits.argmax() != jnp.argmax(given)).astype(jnp.float32)  # type: ignore[arg-type]
-        return {"classification_error": wrong, "cross_entropy": -jnp.vdot(jax.nn.log_softmax(logits), given)}
-
-    def encode(self, x: Float[Array, " D"], given: Given = None) -> Float[Array, " C"]:
-        """Return p(class | x), the classes in their order."""
-        return jax.nn.softmax(self.logits(x))
+    def log_classes(self, x: Float[Array, " D"]) -> Float[Array, " C"]:
+        return jax.nn.log_softmax(self.logits(x))
 
     def up(self, rows: Float[Array, "P B D"], noise: Float[Array, "P B N"] | None = None) -> Up:
         """Return passes on their way up, each normalised by itself.

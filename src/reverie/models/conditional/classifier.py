@@ -39,7 +39,7 @@ from reverie.models.undirected import dbm
 from reverie.nn.blocks import ACTIVATIONS, glorot_uniform
 from reverie.nn.units import Binary
 from reverie.prob.abilities import Stacks
-from reverie.prob.contracts import Given, Judged
+from reverie.prob.contracts import Classifying
 from reverie.train.draws import Feed, minibatch
 from reverie.train.optimise import Adam
 from reverie.train.optimise import schedule as falling
@@ -96,7 +96,7 @@ CLAIMS: tuple[Claim, ...] = tuple(
 _LEARNING, _JUDGING = (5, 1e-3), (50, 1e-5)
 
 
-class Classifier(Judged):
+class Classifier(Classifying):
     """Layers of features and a softmax; see the module's page.
 
     Attributes:
@@ -114,14 +114,6 @@ class Classifier(Judged):
     above: Float[Array, "_ _"] | None
     machine: dbm.DBM | None
     units: str = eqx.field(static=True)
-
-    @property
-    def metrics(self) -> dict[str, str]:
-        return {"classification_error": "fraction", "cross_entropy": "nats"}
-
-    @property
-    def supervised(self) -> bool:
-        return True
 
     def heard(self, x: Float[Array, " D"], rounds: tuple[int, float] = _JUDGING) -> Float[Array, " k"] | None:
         """Return q(h2 | x) of the machine, None without one."""
@@ -145,14 +137,8 @@ class Classifier(Judged):
         """Return the logarithms of p(class | x), up to a constant."""
         return self.layers(x, q, keep)[-1] @ self.top + self.offset
 
-    def judge(self, x: Float[Array, " D"], given: Given = None) -> dict[str, Float[Array, ""]]:
-        logits = self.logits(x, self.heard(x))
-        wrong = (logits.argmax() != jnp.argmax(given)).astype(jnp.float32)  # type: ignore[arg-type]
-        return {"classification_error": wrong, "cross_entropy": -jnp.vdot(jax.nn.log_softmax(logits), given)}
-
-    def encode(self, x: Float[Array, " D"], given: Given = None) -> Float[Array, " C"]:
-        """Return p(class | x), the classes in their order."""
-        return jax.nn.softmax(self.logits(x, self.heard(x)))
+    def log_classes(self, x: Float[Array, " D"]) -> Float[Array, " C"]:
+        return jax.nn.log_softmax(self.logits(x, self.heard(x)))
 
     def feed_forward(self) -> tuple[tuple[Array, Array], ...]:
         """Return weights and biases of the layers of features."""
