@@ -338,7 +338,7 @@ def factors(n: int = 600) -> np.ndarray:
 def test_a_table_with_a_column_that_never_changes(name: str, tmp_path: Path) -> None:
     x = factors()
     shallow = name == "gaussian-rbm"
-    more: dict[str, Any] = {"hidden": 6, "epochs": 30} if shallow else {"hidden": (6, 3), "epochs": 2}
+    more: dict[str, Any] = {"hidden": 6, "epochs": 60} if shallow else {"hidden": (6, 3), "epochs": 2}
     run = reverie.train(name, x, run=tmp_path / "run", batch=50, **more)
     values = run.score(x[:50]).values
     assert np.isfinite(values).all()
@@ -352,7 +352,7 @@ def test_a_table_with_a_column_that_never_changes(name: str, tmp_path: Path) -> 
     np.testing.assert_allclose(filled[mask].reshape(20, 4), x[:20][:, [0, 1, 3, 4]], rtol=1e-4)
     # The third column is told by the others, 9 for each factor that is on; 20 steps teach a deep machine nothing.
     assert np.isfinite(filled).all()
-    assert not shallow or np.abs(filled[:, 2] - x[:20, 2]).mean() < 0.85 * np.abs(x[:20, 2] - x[:, 2].mean()).mean()
+    assert not shallow or np.abs(filled[:, 2] - x[:20, 2]).mean() < 0.7 * np.abs(x[:20, 2] - x[:, 2].mean()).mean()
 
 
 def test_what_cannot_be_learnt_is_refused_in_one_line() -> None:

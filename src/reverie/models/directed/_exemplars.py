@@ -23,7 +23,7 @@ References: Kim, Kim & Hwang, *Generative Auto Encoder*, 2018 (slides); Norouzi,
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -62,13 +62,27 @@ def log_normal(
     return -0.5 * cells.sum(axis=-1)
 
 
-def distances(
-    code: Float[Array, "B d"], means: Float[Array, "n d"], log_scales: Float[Array, "n d"]
-) -> Float[Array, "B n"]:
-    r"""Return :math:`(\mu_j - c)^\top \Lambda (\mu_j - c)` but for a constant of each c, with :math:`\Lambda` the mean
-    precision of the components."""
-    metric = jnp.exp(-2.0 * log_scales).mean(axis=0)
-    return (means**2) @ metric - 2.0 * (code * metric) @ means.T
+class Near(NamedTuple):
+    r"""What a search among components needs of them, found once for many searches.
+
+    Attributes:
+        means: of the components.
+        metric: :math:`\Lambda`, their mean precision.
+        squares: :math:`\mu_j^\top \Lambda \mu_j`.
+    """
+
+    means: Float[Array, "n d"]
+    metric: Float[Array, " d"]
+    squares: Float[Array, " n"]
+
+    @staticmethod
+    def of(means: Float[Array, "n d"], log_scales: Float[Array, "n d"]) -> Near:
+        metric = jnp.exp(-2.0 * log_scales).mean(axis=0)
+        return Near(means, metric, (means**2) @ metric)
+
+    def distances(self, code: Float[Array, "B d"]) -> Float[Array, "B n"]:
+        r"""Return :math:`(\mu_j - c)^\top \Lambda (\mu_j - c)` but for a constant of each c."""
+        return self.squares - 2.0 * (code * self.metric) @ self.means.T
 
 
 class Exemplars(eqx.Module):
@@ -99,7 +113,7 @@ class Exemplars(eqx.Module):
 
     def nearest(self, code: Float[Array, " d"], count: int) -> Int[Array, " K"]:
         """Return the rows whose means lie nearest to a code."""
-        far = distances(code[None], self.means, self.log_scales)[0]
+        far = Near.of(self.means, self.log_scales).distances(code[None])[0]
         return jax.lax.top_k(-far, min(count, self.size))[1]
 
 
@@ -121,7 +135,7 @@ class Candidates(eqx.Module):
     ) -> tuple[Float[Array, "B K d"], Float[Array, "B K d"]]:
         """Return means and scales of the components nearest to each code, those of the row itself left out."""
         still = jax.lax.stop_gradient
-        far = distances(still(code), still(self.means), still(self.log_scales))
+        far = Near.of(still(self.means), still(self.log_scales)).distances(still(code))
         mine = own[:, None] == self.index[None, :]
         chosen = jax.lax.top_k(-jnp.where(mine | ~self.once[None, :], jnp.inf, far), count)[1]
         return self.means[chosen], self.log_scales[chosen]
@@ -171,6 +185,12 @@ def encoded(model: Any, rows: Float[Array, "C D"]) -> tuple[Float[Array, "C d"],
     return jax.vmap(model.component)(rows)
 
 
+def kept(means: Float[Array, "n d"], log_scales: Float[Array, "n d"]) -> dict[str, Array]:
+    """Return the components of all rows as steps carry them, with what their searches need."""
+    near = Near.of(means, log_scales)
+    return {"means": means, "log_scales": log_scales, "metric": near.metric, "squares": near.squares}
+
+
 def refresher(prepare: Prepare) -> Any:
     """Return ``refresh(model, feed, carry, key)``: the components of all rows by the present weights."""
 
@@ -185,10 +205,7 @@ def refresher(prepare: Prepare) -> Any:
             return encoded(model, prepare(jax.random.fold_in(key, number), feed.source.take(rows)[0]))
 
         means, log_scales = jax.lax.map(one, (jnp.arange(blocks), index))
-        return {
-            "means": means.reshape(-1, means.shape[-1])[:n],
-            "log_scales": log_scales.reshape(-1, means.shape[-1])[:n],
-        }
+        return kept(means.reshape(-1, means.shape[-1])[:n], log_scales.reshape(-1, means.shape[-1])[:n])
 
     return refresh
 
@@ -213,7 +230,8 @@ def drawn(prepare: Prepare, how: Sum, batch: int, size: int, neighbours: int, co
         elif how == "subset":
             chosen = jax.random.choice(third, size, (count,), replace=False)
         else:
-            far = distances(carry["means"][index], carry["means"], carry["log_scales"])
+            search = Near(carry["means"], carry["metric"], carry["squares"])
+            far = search.distances(carry["means"][index])
             near = jax.lax.top_k(-far, neighbours + 1)[1]
             # The batch's own rows come first: they are encoded anyway.
             chosen = jnp.concatenate([index, near.ravel()])

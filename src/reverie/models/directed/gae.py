@@ -45,7 +45,7 @@ from reverie.evaluate.claims import Claim, Paper
 from reverie.evaluate.likelihood import validator
 from reverie.evaluate.mapped import over_rows
 from reverie.models.directed._exemplar_learning import Objective, log_proposal, propose
-from reverie.models.directed._exemplars import BLOCK, Exemplars, Sum, drawn, refresher
+from reverie.models.directed._exemplars import BLOCK, Exemplars, Sum, drawn, kept, refresher
 from reverie.models.directed._gaussian import Sight
 from reverie.nn.blocks import Net, dense_trunk
 from reverie.nn.laws import GaussianHead, Law, expectation, log_prob, output_head
@@ -303,7 +303,7 @@ def recipe(
             ),
         ),
         batch=batch,
-        carry={"means": blank, "log_scales": blank} if cached else None,
+        carry=kept(blank, blank) if cached else None,
         every=(refresh, refresher(data.prepare)) if cached else None,
         select=select,
         validate=validator(valid_samples),
