@@ -11,94 +11,49 @@ reach on digits, exactly, in so many seconds of learning, ours and scikit-learn'
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
-import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-for name in ("OMP", "MKL", "OPENBLAS"):
-    os.environ[f"{name}_NUM_THREADS"] = "1"
+import _report
+from _report import Run
+
+_report.threads(1)
 
 import equinox as eqx  # noqa: E402
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
+from _loops import Kind, binary, built, products, steps  # noqa: E402
 from sklearn.neural_network import BernoulliRBM  # noqa: E402
 
 from reverie.data import load  # noqa: E402
-from reverie.data.dataset import Dataset, Rows  # noqa: E402
+from reverie.data.dataset import Dataset  # noqa: E402
 from reverie.models.undirected import _chains, rbm  # noqa: E402
 from reverie.prob import partition  # noqa: E402
-from reverie.train.draws import Feed  # noqa: E402
 from reverie.train.engine import Engine  # noqa: E402
-from reverie.train.provenance import provenance  # noqa: E402
-from reverie.train.recipe import Brief  # noqa: E402
 
-Run = Callable[[int], Any]
 VISIBLE, HIDDEN, BATCH, CHAINS, REPLICAS = 784, 500, 100, 1000, 10
-
-
-def binary(rows: int = 10_000) -> Dataset:
-    """Rows of MNIST's size and share of ones; what they show does not change a step's time."""
-    x = (np.random.default_rng(0).random((rows, VISIBLE)) < 0.13).astype(np.uint8)
-    parts = {"train": Rows(x), "valid": Rows(x[:100]), "test": Rows(x[:100])}
-    return Dataset("binary", "binary", parts, (28, 28), "bernoulli", "none", "0", scale=1.0)
+#: Upwards and downwards in turn, then the statistics of data and chains.
+STEP: tuple[Kind, ...] = ("forward", "back", "forward", "weights", "weights")
 
 
 def engine(data: Dataset, epochs: float = 100.0, **settings: Any) -> Engine:
-    model, recipe = rbm.recipe(Brief(data, jax.random.key(0), epochs), **settings)
-    return Engine(model, recipe, Feed(data.training_source(), jnp.uint32(0)), 0)
+    return Engine(*built(rbm, data, epochs, **settings), 0)
 
 
-def steps(of: Engine) -> tuple[Run, dict[str, int]]:
-    """Return a function that advances an engine n steps, and the bytes of its compiled loop."""
-    state = [of.init()]
-    arrays, of._static = eqx.partition(state[0], eqx.is_array)
+def memory(of: Engine) -> dict[str, int]:
+    """Return the bytes of an engine's compiled loop."""
+    arrays, of._static = eqx.partition(of.init(), eqx.is_array)
     feed, of._feed_static = eqx.partition(of.feed, eqx.is_array)
     plan = of._loop.lower(arrays, feed, of.key, 1).compile().memory_analysis()
     # What is aliased is given up to the result: weights, steps under way and chains live in one place.
-    memory = {
+    return {
         "state": plan.output_size_in_bytes,
         "in_place": plan.alias_size_in_bytes,
         "temporary": plan.temp_size_in_bytes,
     }
-
-    def run(n: int) -> None:
-        state[0] = jax.block_until_ready(of.advance(state[0], int(state[0].step) + n))
-
-    return run, memory
-
-
-def products(kinds: str, rows: int) -> Run:
-    """Return a function that runs n times products of 784-500: u upwards, d downwards, o outer."""
-    key = jax.random.key(0)
-    weights = 0.01 * jax.random.normal(key, (VISIBLE, HIDDEN))
-    below, above = (jax.random.normal(key, (rows, width)) for width in (VISIBLE, HIDDEN))
-
-    @jax.jit
-    def run(n: int, weights: Any, below: Any, above: Any) -> Any:
-        def body(_: int, total: Any) -> Any:
-            for kind in kinds:
-                # Each waits for the last, so that none is hoisted out of the loop or merged with another.
-                drift = 1e-30 * total
-                pairs = {
-                    "u": (below + drift, weights),
-                    "d": (above + drift, weights.T),
-                    "o": ((below + drift).T, above),
-                }
-                total += jnp.dot(*pairs[kind])[0, 0]
-            return total
-
-        return jax.lax.fori_loop(0, n, body, jnp.zeros(()))
-
-    return lambda n: jax.block_until_ready(run(n, weights, below, above))
 
 
 def peer_steps(data: Dataset) -> Run:
@@ -151,23 +106,8 @@ def tempered() -> Run:
 
 def measure(name: str, contenders: dict[str, Run], given: argparse.Namespace, most: int = 10**6) -> dict[str, Any]:
     """Measure contenders in turn, round after round."""
-
-    def cost(run: Run, n: int) -> float:
-        began = time.process_time()
-        run(n)
-        return 1e3 * (time.process_time() - began) / n
-
-    counts = {}
-    for who, run in contenders.items():
-        # Twice: the engine compiles once more for a state that it has returned itself.
-        run(2), run(2)
-        counts[who] = min(most, max(2, int(1e3 * given.seconds / cost(run, 3))))
-    rounds = [{who: cost(run, counts[who]) for who, run in contenders.items()} for _ in range(given.rounds)]
-    return {
-        "job": name,
-        "ms": {who: statistics.median(r[who] for r in rounds) for who in contenders},
-        "ratios": {f"{who} / ours": statistics.median(r[who] / r["ours"] for r in rounds) for who in contenders},
-    }
+    rounds = _report.in_turn(contenders, _report.counted(contenders, given.seconds, most=most), given.rounds)
+    return {"job": name, "ms": _report.medians(rounds), "ratios": _report.ratios(rounds)}
 
 
 def quality(seconds: float) -> dict[str, Any]:
@@ -176,7 +116,7 @@ def quality(seconds: float) -> dict[str, Any]:
     rows, test = data.rows("train", 0, data.size("train")), data.rows("test", 0, data.size("test"))
     per_epoch = data.size("train") / 50
     settings = {"hidden": 20, "batch": 50, "rate": 0.1}
-    timed, _ = steps(engine(data, **settings))
+    timed = steps(engine(data, **settings))
     timed(10), timed(10)
     began = time.process_time()
     timed(2000)
@@ -211,12 +151,14 @@ def jobs(given: argparse.Namespace) -> list[Callable[[], dict[str, Any]]]:
     data = binary()
 
     def training(chain: str) -> dict[str, Any]:
-        run, memory = steps(engine(data, hidden=HIDDEN, batch=BATCH, chain=chain))
-        contenders = {"ours": run, "products": products("uduoo", BATCH), "scikit-learn": peer_steps(data)}
-        return {**measure(f"rbm 784-500 {chain}-1, batch 100, a step", contenders, given), "bytes": memory}
+        of = engine(data, hidden=HIDDEN, batch=BATCH, chain=chain)
+        contenders = {"ours": steps(of), "products": products([(STEP, BATCH, VISIBLE, HIDDEN)]),
+                      "scikit-learn": peer_steps(data)}  # fmt: skip
+        return {**measure(f"rbm 784-500 {chain}-1, batch 100, a step", contenders, given), "bytes": memory(of)}
 
     def many(name: str, run: Run, most: int) -> dict[str, Any]:
-        return measure(name, {"ours": run, "products": products("du", CHAINS)}, given, most)
+        sweep = products([(("back", "forward"), CHAINS, VISIBLE, HIDDEN)])
+        return measure(name, {"ours": run, "products": sweep}, given, most)
 
     return [
         lambda: training("cd"),
@@ -228,25 +170,10 @@ def jobs(given: argparse.Namespace) -> list[Callable[[], dict[str, Any]]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of work per measurement")
-    parser.add_argument("--quick", action="store_true", help="two short rounds, to see that it works")
-    parser.add_argument("--out", type=Path, default=None)
-    given = parser.parse_args()
+    given = _report.timing(__doc__, rounds=5, seconds=1.0, quick="two short rounds").parse_args()
     if given.quick:
         given.rounds, given.seconds = 2, 0.2
-    report = {"machine": platform.processor() or platform.machine(), "threads": 1, "jax": jax.__version__,
-              "clock": "processor", "quick": given.quick, "jobs": [],
-              **{name: provenance()[name] for name in ("commit", "hardware")}}  # fmt: skip
-    for job in jobs(given):
-        report["jobs"].append(job())
-        print(json.dumps(report["jobs"][-1]), file=sys.stderr)
-    text = json.dumps(report, indent=1)
-    print(text)
-    if given.out:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(text + "\n")
+    _report.tell(given, jobs(given), {"jax": jax.__version__}, quick=given.quick)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ record, the commit and the command.
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import statistics
 import sys
 from pathlib import Path
+
+import _report
 
 import reverie
 from reverie.progress import for_stderr
@@ -42,22 +42,16 @@ MODELS: dict[str, tuple[str, dict, float, dict]] = {
 def one(name: str, model: str, settings: dict, evaluation: dict, seed: int) -> reverie.Estimate:
     """Train (or resume, or just read) one run and return its test log-likelihood."""
     folder = Path("runs/digits-targets") / name / f"seed-{seed}"
-    if (folder / "checkpoint.json").exists():
-        run = reverie.load(folder)
-        run = run if run.record["status"] == "finished" else run.resume(progress=for_stderr())
-    else:
-        run = reverie.train(model, "digits", run=folder, seed=seed, preset="digits", progress=for_stderr(), **settings)
+    run = _report.finished(folder, model, "digits", seed=seed, preset="digits", **settings)
     return run.evaluate(progress=for_stderr(), **evaluation)["log_likelihood"]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("results/digits.json"))
+    parser = _report.parser(__doc__, Path("results/digits.json"))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--only", nargs="+", choices=list(MODELS), default=list(MODELS))
     arguments = parser.parse_args()
-    kept = json.loads(arguments.out.read_text())["rows"] if arguments.out.exists() else []
-    made = {row["model"]: row for row in kept}
+    made = _report.kept(arguments.out, "model")
     some = "" if len(arguments.only) == len(MODELS) else " --only " + " ".join(f'"{name}"' for name in arguments.only)
     command = f"python benchmarks/digits.py{some}"
     for name in arguments.only:
@@ -73,9 +67,8 @@ def main() -> None:
                       "records": [estimate.to_json() for estimate in found], "made": by}  # fmt: skip
         print(name, f"{mean:.3f} +- {spread:.3f} (target {target})", file=sys.stderr)
         whole = {**by, "command": "python benchmarks/digits.py"}
-        report = {"rows": [made[n] for n in MODELS if n in made], **whole}
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(json.dumps(report, indent=1) + "\n")
+        _report.write(arguments.out, {"rows": [made[n] for n in MODELS if n in made], **whole})
 
 
-main()
+if __name__ == "__main__":
+    main()

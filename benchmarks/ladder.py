@@ -11,12 +11,12 @@ paper's errors were not read in a source, so none stands beside ours.
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import statistics
 from pathlib import Path
 from typing import Any
+
+import _report
 
 import reverie
 from reverie.progress import for_stderr
@@ -51,11 +51,7 @@ def one(data: str, way: str, labels: str, seed: int, minutes: float) -> reverie.
     count = None if labels == "all" else int(labels)
     how = {**DATA[data][1], **settings(way, labels), "labels": count, "labels_seed": seed}
     try:
-        if (folder / "checkpoint.json").exists():
-            run = reverie.load(folder)
-            run = run if run.record["status"] == "finished" else run.resume(progress=for_stderr())
-        else:
-            run = reverie.train("ladder", data, run=folder, seed=seed, minutes=minutes, progress=for_stderr(), **how)
+        run = _report.finished(folder, "ladder", data, seed=seed, minutes=minutes, **how)
     except reverie.Interrupted as stopped:
         print(stopped)
         return None
@@ -63,16 +59,14 @@ def one(data: str, way: str, labels: str, seed: int, minutes: float) -> reverie.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("results/ladder.json"))
+    parser = _report.parser(__doc__, Path("results/ladder.json"))
     parser.add_argument("--data", nargs="+", choices=list(DATA), default=["digits"])
     parser.add_argument("--labels", nargs="+", help="numbers, or all (default: the data set's own)")
     parser.add_argument("--only", nargs="+", choices=WAYS, default=["full", "supervised"])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--minutes", type=float, default=120.0, help="of one run at a stretch")
     asked = parser.parse_args()
-    kept = json.loads(asked.out.read_text())["rows"] if asked.out.exists() else []
-    made = {(row["data"], row["way"], row["labels"]): row for row in kept}
+    made = _report.kept(asked.out, "data", "way", "labels")
     for data in asked.data:
         for labels in asked.labels or DATA[data][0]:
             for way in asked.only:
@@ -90,9 +84,8 @@ def main() -> None:
                 }  # fmt: skip
                 print(f"{data}, {labels} labels, {way}: {100 * statistics.fmean(values):.2f} +- {100 * spread:.2f} % "
                       f"({len(values)} seeds)", flush=True)  # fmt: skip
-                record = {"command": "python benchmarks/ladder.py", **provenance(), "rows": list(made.values())}
-                asked.out.parent.mkdir(parents=True, exist_ok=True)
-                asked.out.write_text(json.dumps(record, indent=1) + "\n")
+                by = {"command": "python benchmarks/ladder.py", **provenance()}
+                _report.write(asked.out, {**by, "rows": list(made.values())})
 
 
 if __name__ == "__main__":

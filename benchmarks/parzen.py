@@ -11,20 +11,12 @@ numpy and Python held above the rows themselves, at one and at four times as man
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
-import statistics
-import sys
-import time
 import tracemalloc
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-for name in ("OMP", "MKL", "OPENBLAS"):
-    os.environ[f"{name}_NUM_THREADS"] = "1"
+import _report
+
+_report.threads(1)
 
 import numpy as np  # noqa: E402
 import sklearn  # noqa: E402
@@ -35,7 +27,6 @@ from reverie.data import load  # noqa: E402
 from reverie.errors import ReverieError  # noqa: E402
 from reverie.evaluate.parzen import GRID  # noqa: E402
 from reverie.evaluate.windows import Windows, log_density  # noqa: E402
-from reverie.train.provenance import provenance  # noqa: E402
 
 BANDWIDTHS = (0.1, 0.17, 1.0)
 
@@ -62,31 +53,26 @@ def exact(rows: np.ndarray, means: np.ndarray, bandwidth: float) -> np.ndarray:
     return logsumexp(-squares / (2 * bandwidth**2), axis=1) - scale
 
 
-def cost(run: Callable[[], Any], rows: int) -> float:
-    """Return milliseconds of processor time a row."""
-    began = time.process_time()
-    run()
-    return 1e3 * (time.process_time() - began) / rows
-
-
 def speed(rows: np.ndarray, means: np.ndarray, rounds: int, few: int) -> dict[str, Any]:
     peer = KernelDensity(bandwidth=0.17).fit(means)
     product = np.empty((len(rows), len(means)), np.float32)
-    contenders: dict[str, tuple[Callable[[], Any], int]] = {
-        "ours": (lambda: log_density(rows, means, np.array([0.17])), len(rows)),
-        "product": (lambda: np.matmul(rows, means.T, out=product), len(rows)),
-        "ours, ten bandwidths": (lambda: log_density(rows, means, GRID), len(rows)),
-        "scikit-learn": (lambda: peer.score_samples(rows[:few]), few),
+    # A piece of work is a row.
+    contenders: dict[str, _report.Run] = {
+        "ours": lambda n: log_density(rows[:n], means, np.array([0.17])),
+        "product": lambda n: np.matmul(rows[:n], means.T, out=product[:n]),
+        "ours, ten bandwidths": lambda n: log_density(rows[:n], means, GRID),
+        "scikit-learn": lambda n: peer.score_samples(rows[:n]),
     }
     product.fill(0.0)  # its pages are there before it is timed
-    found = [{who: cost(run, n) for who, (run, n) in contenders.items()} for _ in range(rounds)]
+    counts = {**dict.fromkeys(contenders, len(rows)), "scikit-learn": few}
+    found = _report.in_turn(contenders, counts, rounds)
     return {
         "job": f"{len(rows):,} rows, {len(means):,} windows, 784 cells: a row",
-        "ms": {who: statistics.median(r[who] for r in found) for who in contenders},
+        "ms": _report.medians(found),
         "ratios": {
-            "ours / product": statistics.median(r["ours"] / r["product"] for r in found),
-            "ten bandwidths / product": statistics.median(r["ours, ten bandwidths"] / r["product"] for r in found),
-            "scikit-learn / ours": statistics.median(r["scikit-learn"] / r["ours"] for r in found),
+            "ours / product": _report.ratio(found, "ours", "product"),
+            "ten bandwidths / product": _report.ratio(found, "ours, ten bandwidths", "product"),
+            "scikit-learn / ours": _report.ratio(found, "scikit-learn", "ours"),
         },
         "rows_of_scikit_learn": few,
     }
@@ -126,28 +112,16 @@ def memory(rows: np.ndarray, means: np.ndarray) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="two rounds of few rows, to see that it works")
-    parser.add_argument("--out", type=Path, default=None)
-    given = parser.parse_args()
+    given = _report.timing(__doc__, rounds=5, quick="two rounds of few rows").parse_args()
     n, few, rounds = (1000, 20, 2) if given.quick else (10_000, 100, given.rounds)
     name, rows, means = rows_and_means(n)
-    report = {"machine": platform.processor() or platform.machine(), "threads": 1, "numpy": np.__version__,
-              "scikit-learn": sklearn.__version__, "clock": "processor", "quick": given.quick, "data": name, "jobs": [],
-              **{key: provenance()[key] for key in ("commit", "hardware")}}  # fmt: skip
-    for job in (
+    jobs = (
         lambda: speed(rows, means, rounds, few),
         lambda: values(rows, means, few),
         lambda: memory(rows, means),
-    ):
-        report["jobs"].append(job())
-        print(json.dumps(report["jobs"][-1]), file=sys.stderr)
-    text = json.dumps(report, indent=1)
-    print(text)
-    if given.out:
-        given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(text + "\n")
+    )
+    libraries = {"numpy": np.__version__, "scikit-learn": sklearn.__version__}
+    _report.tell(given, jobs, libraries, quick=given.quick, data=name)
 
 
 if __name__ == "__main__":
