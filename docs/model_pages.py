@@ -92,7 +92,7 @@ def _claims(module: ModuleType) -> Iterator[str]:
         marks = "".join(f" [{numbers[name]}]" for name in claim.notes)
         yield (
             f"| {claim.table} | {_cell(claim.row)} | {claim.column} | {figure(claim.published, claim.metric)}{unit} "
-            f"{said}{marks} | {epochs} | {SOURCES.get(claim.source, claim.source)} |"
+            f"{said}{marks} | {epochs} | {SOURCES.get(claim.source or '', claim.source or '–')} |"
         )
     yield ""
     yield from (f"[{number}] {_cell(NOTES[name])}\n" for name, number in numbers.items())

@@ -51,7 +51,7 @@ def results(rows: list[dict[str, Any]]) -> Iterator[str]:
     numbers = _numbers(reached)
     cells: dict[tuple[str, str, str], dict[str, str]] = {}
     for row in reached:
-        cells.setdefault((row["model"], row["table"], row["row"]), {})[row["column"]] = _cell(row, numbers)
+        cells.setdefault((row["model"] or "–", row["table"], row["row"]), {})[row["column"]] = _cell(row, numbers)
     if cells:
         heads = [f"{column}: paper, ours" for column in columns]
         yield "| model | table: row | " + " | ".join(heads) + " |\n|---|---|" + "---|" * len(columns)

@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 
 from reverie import cli, tabling
+from reverie.data import load as load_data
 from reverie.errors import Interrupted, ReverieError
 from reverie.estimate import Estimate
-from reverie.evaluate import classification, tables
+from reverie.evaluate import classification, parzen, tables
 from reverie.evaluate.claims import NOTES, Claim
+from reverie.evaluate.parzen import SANITY
 from reverie.report import tables as shown
 from reverie.run import load, train
 from reverie.training import differences, resolve
@@ -86,7 +88,46 @@ def test_the_lecture_s_rows_are_all_claimed() -> None:
     assert rows["boltzmann-likelihood", "DBM 500-1000", "mnist"] == -84.62
     assert rows["gae", "GAE, 4 layers", "mnist"] == -94.66
     assert rows["parzen", "GAE, 2 layers", "mnist"] == 460.73
-    assert len(rows) == 24 + 7 + 19 + 5 + 8
+    assert rows["parzen", "deep GSN", "tfd"] == 1890 and rows["parzen", "VAE", "mnist"] == 296.77
+    assert len(rows) == 24 + 7 + 19 + 28 + 8
+
+
+def test_windows_have_the_rows_that_no_model_made_and_figures_that_were_read_alone() -> None:
+    claims = {(c.row, c.column): (model, c) for model, c in tabling.all_claims("parzen")}
+    unread = {place for place, (_, c) in claims.items() if c.published is None}
+    made = {"AAE", "GAE, 1 layer", "GAE, 2 layers", "GAN", "GMMN+AE", "VAE"}
+    assert unread == {(row, "frey-faces") for row in (*made, *SANITY)} | {(row, "mnist") for row in SANITY}
+    assert all((c.source is None) == (place in unread) for place, (_, c) in claims.items())
+    faces = [c for (_, column), (_, c) in claims.items() if column == "tfd"]
+    assert len(faces) == 9 and not any(tables.runnable(c) for c in faces)
+    assert {row for (row, column) in claims if column == "tfd"} == {*made, "DBN", "stacked CAE", "deep GSN"}
+    assert "Toronto faces are not freely available" in tables.missing(faces[0])
+    nobody = {row for (row, _), (model, _) in claims.items() if model is None}
+    assert nobody == {*SANITY, "stacked CAE", "deep GSN"}
+    owned = [c for model, c in claims.values() if model and c.column == "mnist"]
+    assert {c.row for c in owned} == made | {"DBN"} and all(tables.runnable(c) for c in owned)
+
+
+@pytest.mark.parametrize("name", SANITY)
+def test_a_row_that_no_model_made_is_windows_around_it(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (claim,) = [c for _, c in tabling.all_claims("parzen") if (c.row, c.column) == (name, "mnist")]
+    claims: list[tuple[str | None, Claim]] = [(None, replace(claim, column="digits", data="digits"))]
+    monkeypatch.setattr(tabling, "all_claims", lambda name=None: claims)
+    monkeypatch.setenv("REVERIE_RESULTS", str(tmp_path / "results"))
+    assert cli.main(["table", "parzen", "--run", "--budget", "smoke", "--row", name, "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert row["model"] is None and row["published"] is None and row["source"] is None and not Path("runs").exists()
+    ours = Estimate.from_json(row["ours"])
+    wanted = parzen.sanity(load_data("digits", binarisation="means"), samples=500, rows=200)[name]
+    assert ours.value == pytest.approx(wanted.value, rel=1e-6) and ours.n == 200 and ours.kind == "estimate"
+    assert row["protocol"] == f"digits, split default, means, {wanted.estimator}, 200 rows"
+    (line,) = shown.cells([row])
+    assert line[2] == "– [1] [2]" and line[3].startswith("≈ ") and line[4] == "–"
+    assert f"| – | parzen: {name} | – [1] [2], **{ours.value:.2f}**" in "\n".join(_script("readme").results([row]))
+    with pytest.raises(ReverieError, match=r"evaluate\.modelless: its claim .* shares the file"):
+        tables.collect([*claims, *claims])
 
 
 SMALL = {"hidden": 12, "batch": 50, "select": "last", "valid_every": 100.0}

@@ -4,7 +4,7 @@ A row's run lives in ``runs/tables/<table>/<slug>-<budget>``; what it gave is wr
 ``results/<table>/<slug>.json``, which is committed.  Whatever stops on the way goes on where it was.
 
 A row is judged by `evaluate`, or where its metric is a classification error, by `classify` of its stack; rows that
-are baselines are fitted to the rows of their data, without a run.
+are baselines are made of the rows of their data, without a run (`baseline_rows`).
 """
 
 from __future__ import annotations
@@ -12,25 +12,19 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from reverie import asking, class_table, classifying, models
-from reverie import data as data_floor
+from reverie import baseline_rows, classifying, models
+from reverie.baseline_rows import sizes_in_words, within
 from reverie.errors import ReverieError, nearest
 from reverie.estimate import Estimate
-from reverie.evaluate import baselines, classification, tables, tasks
+from reverie.evaluate import modelless, tables, tasks
 from reverie.evaluate.claims import PER_CENT, Claim
 from reverie.evaluate.tables import BUDGETS
-from reverie.progress import Progress, Quiet
+from reverie.progress import Progress
 from reverie.run import Run, load, train
-from reverie.settings import to_json
-from reverie.train.provenance import provenance
-from reverie.train.signals import Stop
 from reverie.training import differences, resolve
 
 _UNIT_ROWS = 1000
@@ -46,13 +40,16 @@ def results_folder() -> Path:
     return next((folder for folder in (own, source, shipped) if folder.is_dir()), own)
 
 
-def all_claims(name: str | None = None) -> list[tuple[str, Claim]]:
-    """Return (model, claim) of every discovered model, of one table if `name` is given.
+def all_claims(name: str | None = None) -> list[tuple[str | None, Claim]]:
+    """Return (model, claim) of every discovered model, then the claims of none; of one table if `name` is given.
 
     Raises:
         ReverieError: for an unknown table.
     """
-    claims = [(model, claim) for model in models.discover() for claim in models.load_module(model).CLAIMS]
+    claims: list[tuple[str | None, Claim]] = [
+        (model, claim) for model in models.discover() for claim in models.load_module(model).CLAIMS
+    ]
+    claims += [(None, claim) for claim in modelless.CLAIMS]
     known = sorted({claim.table for _, claim in claims})
     if name is not None and name not in known:
         raise ReverieError(f"table: {name!r} is not one of {', '.join(known)}{nearest(name, known)}")
@@ -121,7 +118,7 @@ def _owner(claim: Claim) -> tuple[str, Claim]:
     """
     table, row = claim.run_of or (claim.table, claim.row)
     for model, other in all_claims(table):
-        if (other.row, other.column) == (row, claim.column):
+        if model is not None and (other.row, other.column) == (row, claim.column):
             return model, other
     raise ReverieError(f"{claim.table}, {claim.row}: judges {row} of {table}, which has no such row of {claim.column}")
 
@@ -130,10 +127,10 @@ def _folder(claim: Claim, budget: str) -> Path:
     return Path("runs/tables") / claim.table / f"{tables.slug(claim)}-{budget}"
 
 
-def _make(model: str, claim: Claim, budget: str, seed: int, progress: Progress | None) -> None:
+def _make(model: str | None, claim: Claim, budget: str, seed: int, progress: Progress | None) -> None:
     asked = _asked(claim, budget)
     made = (
-        _fitted(asked, seed, progress)
+        baseline_rows.made(asked, seed, progress)
         if claim.baseline
         else _judged(*_owner(claim), claim, asked, budget, seed, progress)
     )
@@ -190,57 +187,12 @@ def _classified(run: Run, asked: Claim, seed: int, progress: Progress | None) ->
     (one,) = [one for one in found["results"] if one["method"] == f"fine-tuned/seed-{seed}"]
     net = load(one["run"])
     how, data = _taken(run.record["data"]), net.record["data"]
-    rows = _rows_words(data["name"], how["split_rule"], found["rows"], one["fitted_rows"])
+    rows = sizes_in_words(data["name"], how["split_rule"], found["rows"], one["fitted_rows"])
     words = f"{rows}, stack learnt from {how['binarisation']} rows, classifier from {data['binarisation']}"
-    return _within(one), {
+    return within(one), {
         "protocol": words, "seconds": one["seconds"],
         "settings": {"classifier": {**net.record["settings"], "epochs": net.record["plan"]["epochs"]}},
     }  # fmt: skip
-
-
-def _within(one: Mapping[str, Any]) -> Estimate:
-    """Return the error of a method with its Wilson interval as `low` and `high`."""
-    record: Estimate = one["test"]
-    return dataclasses.replace(record, low=one["low"], high=one["high"])
-
-
-def _rows_words(name: str, rule: str | None, sizes: Mapping[str, int], fitted: int) -> str:
-    learnt = f"{fitted:,} of {sizes['train']:,}" if fitted < sizes["train"] else f"{fitted:,}"
-    return f"{name}, split {rule}, {learnt} / {sizes['valid']:,} / {sizes['test']:,} rows"
-
-
-def _fitted(asked: Claim, seed: int, progress: Progress | None) -> dict[str, Any]:
-    """Return what `write_result` is told of a row that is a baseline, fitted to the rows of the claim's protocol.
-
-    Raises:
-        Interrupted: when asked to stop; rows of the table that are done are kept.
-    """
-    refit = bool(asked.evaluation.get("refit"))
-    data = data_floor.load(asked.data, binarisation="means", split_rule=asked.split_rule, refit=refit)
-    y, labels = np.asarray(data.labels("train")), asked.evaluation.get("labels")
-    chosen = np.arange(len(y)) if labels is None else classification.balanced(y, labels, seed)
-    name, hidden = str(asked.baseline), tuple(asked.settings.get("hidden", ()))
-    said = f"table: stopped at {asked.row} ({asked.column}); the rows done are kept, the same command goes on"
-    task = (progress or Quiet()).task(f"{asked.row} ({asked.column})", baselines.PARTS)
-    with Stop() as stop, task as shown:
-        watch = asking.until_stopped(shown, stop, said)
-        rows = class_table.labelled_rows(data, chosen)
-        problem = baselines.Problem(*rows, hidden, seed, None, watch, data.refit)
-        found = baselines.run(name, problem)
-    test = dataclasses.replace(_within(found), data_hash=data.hash, binarisation=data.binarisation, seed=seed)
-    facts = data.to_json()
-    sizes = {split: data.size(split) for split in ("train", "valid", "test")}
-    words = _rows_words(data.name, facts["split_rule"], sizes, found["fitted_rows"])
-    return {
-        "ours": test,
-        "beside": {"chosen": found["chosen"]},
-        "settings": to_json({**asked.settings, **asked.evaluation}),
-        "seeds": [seed],
-        "seconds": found["seconds"],
-        **provenance(),
-        "date": time.strftime("%Y-%m-%d", time.gmtime()),
-        "protocol": f"{words}, {facts['binarisation']}, {found['title']}: {found['chosen']}",
-    }
 
 
 def _trained(

@@ -1,9 +1,12 @@
-"""What papers report, as data: a model's file holds its `CLAIMS`, the only home of a published number."""
+"""What papers report, as data: a model's file holds its `CLAIMS`, the only home of a published number.
+
+Those of no model of the house are in `evaluate.modelless`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from reverie.estimate import Kind
@@ -44,6 +47,8 @@ NOTES: Mapping[str, str] = {
     "number; ours by importance sampling stands beside. Which of the last two numbers is whose is inferred.",
     "gae-windows": "The slides choose bandwidth and pixels in a way of their own: their VAE of faces stands 400 nats "
     "above every other published one, so that only rows of the same slides compare.",
+    "no-figure": "No table may be without this row; figures that papers quote for it were not read at their source.",
+    "tfd-transposed": "The deck on the generative auto encoder prints 2294 in this cell; the paper says 2204.",
     "parzen": "Likelihoods of Parzen windows fitted to samples, as some tables have them for DBNs (138 on MNIST), are "
     "not likelihoods of the model.",
 }
@@ -62,14 +67,14 @@ class Paper:
 
 @dataclass(frozen=True)
 class Claim:
-    """One published number and what it takes to reproduce it.
+    """One published number, or a row that a table needs beside them, and what it takes to reproduce it.
 
     Attributes:
         table, row, column: where it stands in `reverie table`.
-        published: the number, in `metric`'s own sign (log-likelihoods are negative).
+        published: the number, in `metric`'s own sign (log-likelihoods are negative); None where none was read.
             Shares such as a classification error are fractions, printed per cent.
-        source: how it was read: ``deck`` (printed on a slide), ``code`` (the authors' repository), ``text``, or
-            ``quoted``, at second hand: another source says that the paper says so.
+        source: how it was read, None with no number: ``deck`` (printed on a slide), ``code`` (the authors' repository),
+            ``text``, or ``quoted``, at second hand: another source says that the paper says so.
         data, split_rule, binarisation: the paper's protocol.
         settings: arguments of the model's recipe that make this row.
         epochs: the paper's own number of epochs; None where it is not known, or nothing learns by epochs.
@@ -80,7 +85,8 @@ class Claim:
         beside: other published values of the row, such as active units.
         init_from: the row of the same table whose weights are gone on from (the swap experiment).
         kind: what the published number is, where it is said: a bound, an estimate, exact.
-        baseline: the method of `evaluate.baselines` that makes the row, in place of a model.
+        baseline: what makes the row in place of a model: a method of `evaluate.baselines`, or rows that no model made
+            (`evaluate.parzen.SANITY`).
         run_of: (table, row) of the claim of the same column whose run this row judges too.
         notes: names of footnotes (`NOTES`).
         not_run: why it is not run, whatever is at hand.
@@ -90,8 +96,8 @@ class Claim:
     table: str
     row: str
     column: str
-    published: float
-    source: Literal["deck", "code", "text", "quoted"]
+    published: float | None
+    source: Literal["deck", "code", "text", "quoted"] | None
     data: str
     settings: Mapping[str, Any]
     epochs: float | None
@@ -108,3 +114,23 @@ class Claim:
     notes: tuple[str, ...] = ()
     not_run: str | None = None
     at_hand_only: bool = False
+
+
+def on_toronto_faces(claim: Claim, published: float, source: Literal["deck", "text"], *notes: str) -> Claim:
+    """Return the row of `claim` in the column ``tfd``: a figure to read, and nothing that could be run."""
+    return replace(
+        claim, column="tfd", data="tfd", published=published, source=source, settings={}, binarisation=None,
+        epochs=None, budgets={}, notes=("windows", *notes), not_run="the Toronto faces are not freely available",
+    )  # fmt: skip
+
+
+def on_frey_faces(claim: Claim, **cpu: Any) -> Claim:
+    """Return the row of `claim` in the column ``frey-faces``, of which no figure was read; `cpu` is that budget's own.
+
+    The faces are 1,765 rows of real numbers: an epoch is a thirtieth of one of digits.
+    """
+    smoke = {**claim.budgets["smoke"], "epochs": 2}
+    return replace(
+        claim, column="frey-faces", data="frey-faces", published=None, source=None, kind=None, binarisation=None,
+        epochs=None, notes=("windows",), budgets={"smoke": smoke, "cpu": {**claim.budgets["cpu"], **cpu}, "paper": {}},
+    )  # fmt: skip

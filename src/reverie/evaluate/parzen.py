@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,6 +43,8 @@ GRID = np.logspace(-1.0, 0.0, 10)
 _STEP, _ENDS = 10.0 ** (1 / 9), (1e-3, 1e3)
 #: Validation rows that choose, and the means of a generator that are made at once.
 MOST_VALID, _MADE = 10_000, 5000
+#: What no table of windows may be without: rows that no model made, in a generator's place.
+SANITY = ("training rows", "k-means centres")
 WARNING = "ranks models badly: see docs/parzen.md"
 
 #: ``means(start, stop)``: windows of these numbers, shape ``(stop - start, D)``.
@@ -230,9 +232,13 @@ def _spread(data: Dataset, seed: int) -> Callable[[np.ndarray, int], np.ndarray]
 
 
 def sanity(
-    data: Dataset, split: str = "test", *, samples: int = SAMPLES, rows: int | None = None, seed: int = 0
-) -> dict[str, Estimate]:
+    data: Dataset, split: str = "test", *, samples: int = SAMPLES, rows: int | None = None, seed: int = 0,
+    names: Sequence[str] = SANITY, watch: Watch | None = None,
+) -> dict[str, Estimate]:  # fmt: skip
     """Return the rows that no table of Parzen numbers may be without: what no model made, scored alike.
+
+    Args:
+        names: which of them.
 
     Returns:
         ``training rows`` and ``k-means centres`` (`samples`, or a fifth of the training rows where that is fewer).
@@ -240,19 +246,22 @@ def sanity(
     data = judged_view(data)
     keep, test = ~data.constant, data.rows(split, 0, rows)
     valid, train = data.rows("valid", 0, MOST_VALID)[:, keep], data.rows("train", 0, 6 * samples)[:, keep]
-    centres = k_means(train, min(samples, max(2, len(train) // 5)), seed)
-    sets = {"training rows": train[:samples], "k-means centres": centres}
+    makers: dict[str, Callable[[], np.ndarray]] = {
+        "training rows": lambda: train[:samples],
+        "k-means centres": lambda: k_means(train, min(samples, max(2, len(train) // 5)), seed),
+    }
     shift = log_scales(data, test)
-    return {name: sanity_row(data, split, test[:, keep], valid, made, shift, name.replace(" ", "-"))
-            for name, made in sets.items()}  # fmt: skip
+    return {name: sanity_row(data, split, test[:, keep], valid, makers[name](), shift, name.replace(" ", "-"), watch)
+            for name in names}  # fmt: skip
 
 
 def sanity_row(
-    data: Dataset, split: str, test: np.ndarray, valid: np.ndarray, made: np.ndarray, shift: np.ndarray, name: str
-) -> Estimate:
+    data: Dataset, split: str, test: np.ndarray, valid: np.ndarray, made: np.ndarray, shift: np.ndarray, name: str,
+    watch: Watch | None = None,
+) -> Estimate:  # fmt: skip
     """Return what rows that no model made score in a generator's place."""
     fitted = fit(valid, lambda a, b: made[a:b], len(made))
-    found = scored(test, lambda a, b: made[a:b], len(made), fitted.bandwidth) - shift
+    found = scored(test, lambda a, b: made[a:b], len(made), fitted.bandwidth, watch) - shift
     record = _record(data, split, found[None], len(test), fitted.words, f"{NAME}-{len(made)}-{name}", None)
     return dataclasses.replace(record, monte_carlo_error=0.0)
 

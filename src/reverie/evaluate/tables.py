@@ -22,6 +22,8 @@ from reverie.evaluate.claims import NOTES, PER_CENT, Claim
 from reverie.files import write_making_folder
 
 FORMAT = 1
+#: Where the rows of no model are claimed.
+OTHERS = "evaluate.modelless"
 BUDGETS = ("smoke", "cpu", "paper")
 #: What makes a claim the same claim; `published` too, so that a mended number is not met with an old result unseen.
 IDENTITY = ("table", "row", "column", "data", "split_rule", "binarisation", "metric", "published")
@@ -46,7 +48,8 @@ def protocol(claim: Claim, evaluation: Mapping[str, Any] | None = None) -> str:
     how = {**claim.evaluation, **(evaluation or {})}
     estimator = "-".join(str(how[key]) for key in ("estimator", "samples") if key in how)
     rows = f"{how['rows']} rows" if "rows" in how else None
-    drawn = claim.binarisation or "binarisation not stated"
+    # Likelihoods of rows binarised otherwise compare with none; windows see rows as they are.
+    drawn = claim.binarisation or (None if claim.metric == "parzen" else "binarisation not stated")
     parts = [claim.data, claim.split_rule and f"split {claim.split_rule}", drawn, estimator, rows]
     return ", ".join(part for part in parts if part)
 
@@ -66,7 +69,7 @@ def runnable(claim: Claim) -> bool:
 
 def write_result(
     results: str | Path,
-    model: str,
+    model: str | None,
     claim: Claim,
     ours: Estimate,
     *,
@@ -145,21 +148,22 @@ def read_result(claim: Claim, results: str | Path = "results") -> dict[str, Any]
 
 
 def collect(
-    claims: Iterable[tuple[str, Claim]], results: str | Path = "results", name: str | None = None
+    claims: Iterable[tuple[str | None, Claim]], results: str | Path = "results", name: str | None = None
 ) -> list[dict[str, Any]]:
     """Return the rows of one table, or of all, in the order of the claims.
 
     Args:
-        claims: (model, claim) pairs of all models.
+        claims: (model, claim) pairs of all models, and of none (None).
         results: folder of the result files.
         name: of a table.
 
     Returns:
-        A mapping a row: ``model``, the claim's ``table``, ``row``, ``column``, ``published``, ``source``, ``kind``,
-        ``metric``, ``better`` (``larger`` or ``smaller``), ``beside``, ``paper_epochs``, ``protocol`` and ``notes``
-        (footnotes by name); ``missing``, why it has no result, None where it has; and, None until it was run, ``ours``
-        (an Estimate's record), ``ours_beside``, ``seeds`` (how many), ``epochs``, ``steps``, ``seconds``, ``budget``,
-        ``commit``, ``command``, ``hardware``, ``date``.
+        A mapping a row: ``model`` (None of a row that no model makes), the claim's ``table``, ``row``, ``column``,
+        ``published`` and ``source`` (None where no figure was read), ``kind``, ``metric``, ``better`` (``larger`` or
+        ``smaller``), ``beside``, ``paper_epochs``, ``protocol`` and ``notes`` (footnotes by name); ``missing``, why it
+        has no result, None where it has; and, None until it was run, ``ours`` (an Estimate's record), ``ours_beside``,
+        ``seeds`` (how many), ``epochs``, ``steps``, ``seconds``, ``budget``, ``commit``, ``command``, ``hardware``,
+        ``date``.
 
     Raises:
         ReverieError: for an unknown table, two claims that share a file, or a damaged result.
@@ -172,19 +176,20 @@ def collect(
     return [_row(model, claim, read_result(claim, results)) for model, claim in pairs if name in (None, claim.table)]
 
 
-def _require_distinct(pairs: list[tuple[str, Claim]]) -> None:
+def _require_distinct(pairs: list[tuple[str | None, Claim]]) -> None:
     seen: dict[Path, str] = {}
     for model, claim in pairs:
         path = result_path(claim)
         if path in seen:
             raise ReverieError(
-                f"{model}: its claim {claim.row!r} ({claim.column}) shares the file {path} with one of {seen[path]}; "
+                f"{model or OTHERS}: its claim {claim.row!r} ({claim.column}) shares the file {path} with one of "
+                f"{seen[path]}; "
                 "give the rows different names"
             )
-        seen[path] = model
+        seen[path] = model or OTHERS
 
 
-def _row(model: str, claim: Claim, result: Mapping[str, Any] | None) -> dict[str, Any]:
+def _row(model: str | None, claim: Claim, result: Mapping[str, Any] | None) -> dict[str, Any]:
     made = result or {}
     ours = made.get("ours")
     row = {name: getattr(claim, name) for name in ("table", "row", "column", "published", "source", "kind", "metric")}

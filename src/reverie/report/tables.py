@@ -91,7 +91,7 @@ def published(row: Row) -> str:
     """Return the published number of a row with what it is, what stands beside it, and whether it was quoted."""
     beside = [f"{name} {value}" for name, value in (row.get("beside") or {}).items() if value]
     said = ", ".join([*beside, *(["quoted"] if row.get("source") == "quoted" else [])])
-    sign = f"{_SIGNS[row['kind']]} " if row.get("kind") else ""
+    sign = f"{_SIGNS[row['kind']]} " if row.get("kind") and row["published"] is not None else ""
     return sign + figure(row["published"], row.get("metric")) + (f" ({said})" if said else "")
 
 

@@ -41,7 +41,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError
-from reverie.evaluate.claims import Claim, Paper
+from reverie.evaluate.claims import Claim, Paper, on_frey_faces, on_toronto_faces
 from reverie.evaluate.likelihood import validator
 from reverie.evaluate.mapped import over_rows
 from reverie.models.directed._exemplar_learning import Objective, log_proposal, propose
@@ -94,12 +94,18 @@ def _claim(row: str, published: float, layers: int, table: str, **more: Any) -> 
     )  # fmt: skip
 
 
+_WINDOWS = tuple(
+    _claim(f"GAE, {n} layer{'s' * (n > 1)}", at, n, "parzen", notes=("windows", "gae-windows"))
+    for n, at in enumerate((456.71, 460.73), 1)
+)
 _PUBLISHED = (-97.66, -96.91, -95.76, -94.66)
 CLAIMS: tuple[Claim, ...] = (
     *(_claim(f"GAE, {n} layer{'s' * (n > 1)}", at, n, "gae", notes=("prior-draws",), beside={"importance": ""})
       for n, at in enumerate(_PUBLISHED, 1)),
-    _claim("GAE, 1 layer", 456.71, 1, "parzen", notes=("windows", "gae-windows")),
-    _claim("GAE, 2 layers", 460.73, 2, "parzen", notes=("windows", "gae-windows")),
+    *_WINDOWS,
+    *(on_toronto_faces(claim, at, "deck", "gae-windows")
+      for claim, at in zip(_WINDOWS, (2815.76, 2796.91), strict=True)),
+    *(on_frey_faces(claim, epochs=200, valid_every=20.0) for claim in _WINDOWS),
 )  # fmt: skip
 
 TINY = {"latent": 2, "hidden": (16,), "batch": 20, "epochs": 20, "samples": 2, "rate": 5e-3, "valid_samples": 10}
