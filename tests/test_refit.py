@@ -149,6 +149,18 @@ def test_a_refitted_classifier_has_a_folder_and_a_table_of_its_own(apart: reveri
     assert not apart.data.refit
 
 
+def test_validation_rows_that_trained_judge_nothing(
+    refitted: reverie.Run, apart: reverie.Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["evaluate", str(refitted.path), "--split", "valid", "--rows", "5"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "trained with --refit" in said and "use --split test" in said
+    with pytest.raises(ReverieError, match="validation rows too"):
+        refitted.health("valid")
+    # Other splits are judged, and so are validation rows that were left out.
+    assert refitted.evaluate("train", rows=5) and apart.evaluate("valid", rows=5)
+
+
 def test_few_labels_and_refit_contradict_each_other(apart: reverie.Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["classify", str(apart.path), "--refit", "--labels", "20"]) == 2
     assert "refit, labels" in capsys.readouterr().err

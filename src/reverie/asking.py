@@ -210,6 +210,8 @@ def evaluate(
     Raises:
         Interrupted: when asked to stop (Ctrl-C, SIGTERM), after the block of rows under way.
     """
+    if data is None:
+        need_unseen(run, split)
     dataset, split = (run.data, split) if data is None else (own_data(run, data), "own")
     estimator = measure.check(run.model, dataset, split, estimator, rows)
     model = observed.taken(run.model, dataset, estimator, more, seed)
@@ -240,6 +242,19 @@ def evaluate(
     if len(result.indices) >= total:
         partial.unlink(missing_ok=True)
     return found
+
+
+def need_unseen(run: Trained, split: str) -> None:
+    """Refuse to judge a run made with ``refit`` on its validation rows, which trained it.
+
+    Raises:
+        ReverieError: naming what may be judged.
+    """
+    if split == "valid" and run.facts.refit:
+        raise ReverieError(
+            f"split: {run.path} was trained with --refit, on its validation rows too, which judge nothing then; "
+            "use --split test, or a run trained without --refit"
+        )
 
 
 def _judged_by(run: Trained) -> str:

@@ -104,9 +104,11 @@ def health(run: Trained, split: str = "test", *, seed: int = 0) -> dict[str, Any
         ``records`` (an Estimate each, by name) and ``findings`` (``level`` and ``text``, the gravest first).
 
     Raises:
-        ReverieError: for a model that does not sample, an unknown split, or rows without distances.
+        ReverieError: for a model that does not sample, an unknown split, validation rows that trained it (``refit``),
+            or rows without distances.
     """
     asking.need_likelihood(run, "health")
+    asking.need_unseen(run, split)
     if split not in run.data.splits:
         raise ReverieError(f"split: {split!r} is not one of {', '.join(run.data.splits)}")
     found = examined.look(run.model, run.data, split, seed=seed)
