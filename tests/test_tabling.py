@@ -6,6 +6,7 @@ import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -116,6 +117,7 @@ def test_a_row_that_no_model_made_is_windows_around_it(
     claims: list[tuple[str | None, Claim]] = [(None, replace(claim, column="digits", data="digits"))]
     monkeypatch.setattr(tabling, "all_claims", lambda name=None: claims)
     monkeypatch.setenv("REVERIE_RESULTS", str(tmp_path / "results"))
+    (tmp_path / "results").mkdir()
     assert cli.main(["table", "parzen", "--run", "--budget", "smoke", "--row", name, "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)["rows"]
     assert row["model"] is None and row["published"] is None and row["source"] is None and not Path("runs").exists()
@@ -128,6 +130,17 @@ def test_a_row_that_no_model_made_is_windows_around_it(
     assert f"| – | parzen: {name} | – [1] [2], **{ours.value:.2f}**" in "\n".join(_script("readme").results([row]))
     with pytest.raises(ReverieError, match=r"evaluate\.modelless: its claim .* shares the file"):
         tables.collect([*claims, *claims])
+
+
+def test_the_protocol_of_windows_says_that_they_see_grey_rows_grey() -> None:
+    (claim,) = [c for _, c in tabling.all_claims("parzen") if (c.row, c.column) == ("VAE", "mnist")]
+    ours = Estimate(1.0, 0.1, 0.0, 10_000, "estimate", "parzen-10000", binarisation="means")
+    data = {"split_rule": "default", "binarisation": "dynamic"}
+    run: Any = SimpleNamespace(record={"data": data}, evaluate=lambda **_: {"parzen": ours, "log_likelihood": ours})
+    words = tabling._evaluated(run, claim, 0, None)[1]["protocol"]
+    assert words == "mnist, split default, means, parzen-10000"
+    words = tabling._evaluated(run, replace(claim, metric="log_likelihood"), 0, None)[1]["protocol"]
+    assert "dynamic (test rows drawn once)" in words, "of a likelihood they are binary"
 
 
 SMALL = {"hidden": 12, "batch": 50, "select": "last", "valid_every": 100.0}

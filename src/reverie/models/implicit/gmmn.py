@@ -94,7 +94,7 @@ _DIGITS = Claim(
     epochs=_PAPER["epochs"], evaluation={"estimator": "parzen", "samples": 10_000}, kind="estimate",
     budgets={
         "smoke": {**_CPU, "hidden": (20,), "code": (20, 5), "batch": 100, "epochs": 0.2, "valid_every": 100.0,
-                  "autoencoder": {"epochs": 0.1, "greedy": 0, "optimiser": "adam"},
+                  "autoencoder": {"epochs": 0.1, "greedy": 0, "rate": 1e-3, "optimiser": "adam"},
                   "evaluation": {"estimator": "parzen", "samples": 500, "rows": 200}},
         "cpu": _CPU,
         "paper": {},
