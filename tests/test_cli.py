@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from reverie import cli, files, models, settings, train_command
+from reverie.data import load as load_data
 from reverie.errors import Interrupted, ReverieError
 from reverie.estimate import Estimate
 from reverie.evaluate.annealing import End
@@ -452,6 +453,22 @@ def test_data_lists_the_catalogue_and_understands_a_file(capsys: pytest.CaptureF
     Path("t.csv").write_text("u,v\n" + "".join(f"{a},{b}\n" for a, b in rows))
     code, record = run_json(["data", "t.csv"], capsys)
     assert code == 0 and record["columns"] == ["u", "v"] and record["likelihood"] == "gaussian" and record["notes"]
+
+
+def test_data_says_what_training_with_a_law_would_see(capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("grey.npy", np.random.default_rng(0).integers(0, 17, (40, 4, 4)).astype(np.uint8))
+    laws = {}
+    for law in ("bernoulli", "gaussian", "categorical"):
+        code, record = run_json(["data", "grey.npy", "--likelihood", law], capsys)
+        wanted = load_data("grey.npy", likelihood=law)
+        assert code == 0 and (record["binarisation"], record["levels"]) == (wanted.binarisation, wanted.levels)
+        assert record["notes"] == list(wanted.notes) and f"Law: {law} (as asked)" in " ".join(record["notes"])
+        laws[law] = record["likelihood"]
+    assert laws == {law: law for law in laws}
+    assert cli.main(["data", "--likelihood", "counts"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("reverie: likelihood: counts of what?") and said.count("\n") == 1
+    assert cli.main(["data", "grey.npy", "--likelihood", "normal"]) == 2
 
 
 def test_models_come_from_the_index(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,12 @@ from reverie.console import Answer
 from reverie.errors import ReverieError, nearest
 from reverie.options import Device, Folder, Minutes, Model, OutWeights, load, written
 
+#: As `train` takes it, and `data`, so that one sees what training would.
+Likelihood = Annotated[
+    Literal["bernoulli", "categorical", "gaussian", "counts"] | None,
+    Parameter(help="Law of the rows [default: what suits the data]."),
+]
+
 
 def demo(
     *, out: Annotated[Path, Parameter(metavar="DIR", help="Folder of its runs and its page.")] = Path("runs/demo")
@@ -37,13 +43,18 @@ def models() -> Answer:
 
 
 def data(
-    source: Annotated[str | None, Parameter(name="NAME", help="A name or a file: say what it is.")] = None, /
+    source: Annotated[str | None, Parameter(name="NAME", help="A name or a file: say what it is.")] = None,
+    /,
+    *,
+    likelihood: Likelihood = None,
 ) -> Answer:
     """List the data sets that have a name and how to bring your own; or say what is understood of one.
 
     Example: reverie data table.csv
     """
-    return listing.list_data() if source is None else listing.understood(source)
+    if source is None and likelihood is not None:
+        raise ReverieError(f"likelihood: {likelihood} of what? name it: reverie data FILE --likelihood {likelihood}")
+    return listing.list_data() if source is None else listing.understood(source, likelihood=likelihood)
 
 
 def runs(root: Annotated[Path, Parameter(name="DIR", help="Folder of runs.")] = Path("runs"), /) -> Answer:
@@ -80,10 +91,7 @@ def train(
         Parameter(help="How grey becomes binary; means: not at all, for classifiers [default: what suits]."),
     ] = None,
     split_rule: Annotated[str | None, Parameter(metavar="NAME", help="A named split of the data.")] = None,
-    likelihood: Annotated[
-        Literal["bernoulli", "categorical", "gaussian", "counts"] | None,
-        Parameter(help="Law of the rows [default: what suits the data]."),
-    ] = None,
+    likelihood: Likelihood = None,
     data_seed: Annotated[int, Parameter(help="Of the split of your own data.")] = 0,
     refit: Annotated[bool, Parameter(help="Learn from the validation rows, too, once all is chosen.")] = False,
     **arguments: Any,
