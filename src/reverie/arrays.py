@@ -11,6 +11,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 
+def placed(a: Any, dtype: Any = None) -> Array:
+    """Return a copy of host numbers as an array of the device.
+
+    `jnp.asarray` of them is a compiled program for each new shape, a tenth of a second that this does not take.
+    """
+    return jax.device_put(np.array(a, dtype))
+
+
 def log_mean_exp(a: Float[Array, "..."], axis: int = 0) -> Float[Array, "..."]:
     r"""Return :math:`\log \frac1k \sum_{i=1}^k e^{a_i}` along `axis`, without overflow."""
     return jax.nn.logsumexp(a, axis=axis) - jnp.log(a.shape[axis])

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from reverie.arrays import placed
 from reverie.data import like
 from reverie.data.rows import Absent, Gathered, Rows, hash_rows, in_memory, pieces
 from reverie.data.source import Source
@@ -230,9 +231,9 @@ class Dataset:
     def training_source(self) -> Source:
         """Return the training rows as the compiled loop is given them."""
         x, y = self.splits["train"]
-        labels = None if y is None else jnp.asarray(y, jnp.int32)
+        labels = None if y is None else placed(y, np.int32)
         if self.resident:
-            return Source(jnp.asarray(x), labels, len(x))
+            return Source(placed(x), labels, len(x))
         return Source(None, labels, len(x), x if isinstance(x, Gathered) else Gathered(x))
 
     def like(self, rows: Any, *, missing: bool = True) -> np.ndarray:

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from reverie.arrays import placed
 from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError
 from reverie.estimate import Estimate
@@ -127,11 +128,11 @@ def _sweep(
     rows, model = as_rows(rows), on_device(model)
     given, prior = conditioning(model, len(rows), given, class_prior)
     chunk, fitting = block_shape(model, rows.shape[1], samples)
-    number = jnp.asarray(np.uint32(checked_seed(seed)))
+    number = placed(checked_seed(seed), np.uint32)
 
     def score(x: np.ndarray, y: np.ndarray | None, words: np.ndarray) -> dict[str, np.ndarray]:
         with jax.default_matmul_precision("highest"):
-            out = compiled(model, jnp.asarray(x), _maybe(y), jnp.asarray(words), number, jnp.asarray(samples), chunk)
+            out = compiled(model, placed(x), _maybe(y), placed(words), number, jnp.asarray(samples), chunk)
         return {key: np.asarray(value) for key, value in out.items()}
 
     estimator = f"{name}-{samples}"
@@ -207,7 +208,7 @@ def stream_mean(
 
 
 def _maybe(array: np.ndarray | None) -> Array | None:
-    return None if array is None else jnp.asarray(array)
+    return None if array is None else placed(array)
 
 
 def validator(samples: int = 100, rows: int = 1000, seed: int = 0) -> Callable[[Any, Dataset, Any], Estimate]:

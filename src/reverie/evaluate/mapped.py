@@ -7,10 +7,10 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from reverie.arrays import placed
 from reverie.evaluate.rows import as_rows, checked_seed, on_device, row_key, row_words
 
 #: ``function(model, key, x, given) -> pytree of arrays``; a function of a module, so that it is compiled once.
@@ -28,14 +28,14 @@ def blocks(
 ) -> Iterator[Any]:
     """Yield what `function` gives for the rows, a block at a time, in order, as NumPy arrays."""
     rows, model = as_rows(rows), on_device(model)
-    words, number = row_words(rows), jnp.asarray(np.uint32(checked_seed(seed)))
+    words, number = row_words(rows), placed(checked_seed(seed), np.uint32)
     # Rounded up to a power of two: calls with other numbers of rows find the same few executables.
     block = min(block, 1 << (len(rows) - 1).bit_length())
     for start in range(0, len(rows), block):
         stop = min(start + block, len(rows))
         take = np.concatenate([np.arange(start, stop), np.full(block - (stop - start), start)])
-        own = None if given is None else jnp.asarray(np.asarray(given, np.float32)[take])
-        found = _block(function, model, jnp.asarray(rows[take]), own, jnp.asarray(words[take]), number)
+        own = None if given is None else placed(np.asarray(given, np.float32)[take])
+        found = _block(function, model, placed(rows[take]), own, placed(words[take]), number)
         yield jax.tree.map(lambda a, count=stop - start: np.asarray(a)[:count], found)
 
 

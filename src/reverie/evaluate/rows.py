@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray, UInt32
 
-from reverie.arrays import named_leaves
+from reverie.arrays import named_leaves, placed
 from reverie.errors import ReverieError
 from reverie.estimate import Kind
 from reverie.files import npz_bytes, write_making_folder
@@ -124,7 +123,7 @@ def _feed(digest: Any, name: str, part: Any) -> None:
 
 def on_device(model: Any) -> Any:
     """Return `model` with NumPy leaves as JAX arrays: as constants they would each be compiled anew."""
-    return jax.tree.map(lambda a: jnp.asarray(a) if isinstance(a, np.ndarray) else a, model)
+    return jax.tree.map(lambda a: placed(a) if isinstance(a, np.ndarray) else a, model)
 
 
 @dataclass

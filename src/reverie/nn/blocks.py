@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from reverie.arrays import placed
+
 Tree = TypeVar("Tree")
 Trace = dict[str, Any]
 
@@ -40,7 +42,7 @@ def host_random(key: PRNGKeyArray) -> np.random.Generator:
 def glorot_uniform(key: PRNGKeyArray, fan_in: int, fan_out: int) -> Float[Array, "fan_in fan_out"]:
     r"""Draw :math:`U(\pm\sqrt{6/(n_{in}+n_{out})})` (Glorot & Bengio 2010)."""
     reach = (6.0 / (fan_in + fan_out)) ** 0.5
-    return jnp.asarray(host_random(key).uniform(-reach, reach, (fan_in, fan_out)), jnp.float32)
+    return placed(host_random(key).uniform(-reach, reach, (fan_in, fan_out)), np.float32)
 
 
 class Linear(eqx.Module):

@@ -83,18 +83,22 @@ class Engine:
 
     def init(self) -> State:
         """Return the state before the first step."""
-        # A copy: buffers are donated to the loop, and the caller's model must outlive it.
-        model = jax.tree.map(lambda a: jnp.array(a) if eqx.is_array(a) else a, self._model)
-        optimisers = tuple(
-            player.optimiser.init(eqx.filter(model, mask))
-            for player, mask in zip(self.recipe.players, self.masks, strict=True)
-        )
-        average = jax.tree.map(jnp.array, eqx.filter(model, eqx.is_array)) if self._averages else None
-        carry = jax.tree.map(jnp.array, self.recipe.carry)
-        zero, step = jnp.zeros(()), jnp.zeros((), jnp.int32)
-        state = State(model, optimisers, carry, average, {}, zero, step, jnp.array(True))
+        state = eqx.filter_jit(self._first)(self._model, self.recipe.carry)
         names = jax.eval_shape(lambda: self._turns(state, self.feed, self.key)[1])
         return self._place(eqx.tree_at(lambda s: s.sums, state, {name: jnp.zeros(()) for name in names}))
+
+    def _first(self, model: PyTree, carry: PyTree) -> State:
+        """Return the first state but for the names of its sums; compiled whole, not leaf by leaf."""
+        # A copy: buffers are donated to the loop, and the caller's model must outlive it.  Of types that are not weak,
+        # as the loop gives back none, and would be compiled a second time for its own state.
+        copied = lambda a: jnp.array(a, a.dtype) if eqx.is_array(a) else a  # noqa: E731
+        model, carry = jax.tree.map(copied, model), jax.tree.map(copied, carry)
+        optimisers = tuple(
+            jax.tree.map(copied, player.optimiser.init(eqx.filter(model, mask)))
+            for player, mask in zip(self.recipe.players, self.masks, strict=True)
+        )
+        average = jax.tree.map(copied, eqx.filter(model, eqx.is_array)) if self._averages else None
+        return State(model, optimisers, carry, average, {}, jnp.zeros(()), jnp.zeros((), jnp.int32), jnp.ones((), bool))
 
     def advance(self, state: State, until: int) -> State:
         """Return the state after the step numbered `until`, or after the first step that is not finite.

@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
-from reverie.arrays import is_trainable, named_leaves
+from reverie.arrays import is_trainable, named_leaves, placed
 from reverie.data.dataset import Dataset
 from reverie.data.rows import pieces
 from reverie.errors import NonFinite, ReverieError
@@ -187,7 +187,7 @@ class Fit:
         if self.state.average is not None:
             live = eqx.combine(self.state.average, eqx.filter(live, eqx.is_array, inverse=True))
         # Copied: the state's buffers are donated at the next chunk.
-        live = jax.tree.map(lambda a: jax.numpy.array(np.asarray(a)) if eqx.is_array(a) else a, live)
+        live = jax.tree.map(lambda a: placed(a) if eqx.is_array(a) else a, live)
         if self.recipe.finish is None:
             return live
         return self.recipe.finish(live, self.data, self._key(_FINISH))

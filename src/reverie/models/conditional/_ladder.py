@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from reverie.arrays import placed
 from reverie.nn.blocks import Norm, host_random
 from reverie.nn.memory import Gate
 from reverie.prob.contracts import Classifying, Given
@@ -203,7 +205,7 @@ def untrained(key: PRNGKeyArray, widths: tuple[int, ...], costs: tuple[float, ..
     rng = host_random(key)
 
     def drawn(n: int, m: int) -> Array:
-        return jnp.asarray(rng.standard_normal((n, m)) / n**0.5, jnp.float32)
+        return placed(rng.standard_normal((n, m)) / n**0.5, np.float32)
 
     top = len(widths) - 1
     layers = tuple(

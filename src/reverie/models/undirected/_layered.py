@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from reverie.arrays import placed
 from reverie.nn.blocks import host_random
 from reverie.nn.units import Binary, Units
 from reverie.prob.contracts import Energy, Given
@@ -169,7 +170,7 @@ def initial(
     base = jnp.asarray(visible.fitted_field(mean, rows), jnp.float32)
     return {
         "weights": tuple(
-            jnp.asarray(scale * draw.standard_normal(shape), jnp.float32)
+            placed(scale * draw.standard_normal(shape), np.float32)
             for draw, shape in zip(draws, pairwise(widths), strict=True)
         ),
         "biases": (base, *(jnp.zeros(n) for n in widths[1:])),
