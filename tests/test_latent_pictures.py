@@ -24,6 +24,7 @@ SMALL: dict[str, Any] = {
     "vae": {"hidden": ((7,), (5,)), "latent": (3, 2), "batch": 10},
     "aae": {"code": 2, "spread": 5.0, "hidden": (5,), "discriminator_hidden": (6,), "batch": 10},
     "gan": {"latent": 3, "hidden": (5,), "discriminator_hidden": (6,), "batch": 10},
+    "gmmn": {"latent": 3, "hidden": (5,), "code": (4, 2), "batch": 10},
     "autoencoder": {"code": 4, "batch": 10},
 }
 
@@ -132,6 +133,30 @@ def test_draws_of_an_adversarial_autoencoder_are_codes_not_noise() -> None:
     np.testing.assert_allclose(
         walks.decoded(model, np.asarray(model.encode(x))[None])[0], model.decode(model.encode(x)), rtol=1e-5
     )
+
+
+def test_codes_that_moments_are_matched_on_are_the_code_and_their_draws_its_prior() -> None:
+    model, x = untrained("gmmn"), np.asarray(pixels().rows("test"), np.float32)
+    found = walks.look(model, x)
+    assert found["prior"].shape == (walks.DRAWS, 2) and found["walks"].shape[0] == 2 and not found["drawn"]
+    np.testing.assert_allclose(found["points"], model.coder.encode(jnp.asarray(x)), rtol=1e-5)
+    first = model.decode(model.encode(jnp.asarray(found["ends"][0, 0])))
+    np.testing.assert_allclose(found["lines"][0, 0], first, rtol=1e-5)
+    noise = jax.random.normal(jax.random.key(3), (1000, 3))
+    np.testing.assert_allclose(model.decode(model.code_of(noise[0])), model.mean(noise[0]), rtol=1e-6)
+    # Three numbers of noise have become a code of two, of another law: means of 1,000 of each, |z| < 4.5.
+    wanted, drawn = np.asarray(jax.vmap(model.code_of)(noise)), found["prior"]
+    error = np.sqrt((wanted.var(axis=0) + drawn.var(axis=0)) / 1000)
+    assert (np.abs(wanted.mean(axis=0) - drawn.mean(axis=0)) < 4.5 * error).all() and (error < 0.02).all()
+
+
+def test_noise_of_two_numbers_that_no_row_has_is_shown_by_its_density_alone(tmp_path: Path) -> None:
+    found = walks.look(untrained("gan", latent=2), np.asarray(pixels().rows("test"), np.float32))
+    assert found["prior"].shape == (walks.DRAWS, 2) and "points" not in found
+    section = sections_latent.latent(view_of(tmp_path, (2, 3), **found))
+    assert section is not None and len(section.rows) == 3
+    (density,) = section.rows[2]
+    assert "Density of 1000 draws" in density.body and "1,000 of its draws" in density.caption
 
 
 @pytest.mark.parametrize("name", ["gan", "autoencoder"])

@@ -156,7 +156,8 @@ def look(
         ``walks`` (u, steps, D), the means along each of ``units`` (u,), which go over ``reach`` (u, 2), and ``lines``
         (p, steps, D) along straight lines; ``ends`` (p, 2, D), the rows between whose codes these lie, where the
         model encodes (they lie between draws of the prior else).  Of a code of two numbers ``prior`` (1000, 2), where
-        there is one, ``points`` (n, 2) of the rows, and ``drawn``, whether these are draws rather than means.
+        there is one; and where the model encodes ``points`` (n, 2) of the rows, and ``drawn``, whether these are draws
+        rather than means.
     """
     own = isinstance(model, Encodes)
     told = given if given is None else np.resize(given, (DRAWS, given.shape[1]))
@@ -175,9 +176,10 @@ def look(
     pairs = pairs_of(classes, len(here), alike=given is not None)
     if len(pairs):
         found["lines"] = _means(model, between(here, pairs), None if given is None else given[pairs[:, 0]])
-    if own:
-        found |= {"ends": rows[pairs]} if len(pairs) else {}
-        found |= _plane(model, rows, here, prior, seed, given)
+    if own and len(pairs):
+        found["ends"] = rows[pairs]
+    if here.shape[1] == 2 and prior is not None:
+        found |= {"prior": prior, **(_points(model, rows, here, seed, given) if own else {})}
     return found
 
 
@@ -187,12 +189,8 @@ def _means(model: Any, walks: Float[np.ndarray, "w steps d"], given: Given) -> F
     return decoded(model, flat, given=each).reshape(*walks.shape[:2], -1)
 
 
-def _plane(
-    model: Any, rows: np.ndarray, found: np.ndarray, prior: np.ndarray | None, seed: int, given: Given
-) -> dict[str, np.ndarray]:
-    """Return where rows and draws of the prior lie in a code of two numbers; nothing of any other."""
-    if found.shape[1] != 2 or prior is None:
-        return {}
+def _points(model: Any, rows: np.ndarray, found: np.ndarray, seed: int, given: Given) -> dict[str, np.ndarray]:
+    """Return where rows lie: draws of their codes, where these have a law that the model shows."""
     drawn = hasattr(model, "posterior")
     points = drawn_codes(model, rows, seed=seed, given=given) if drawn else found
-    return {"prior": prior, "points": points, "drawn": np.asarray(drawn)}
+    return {"points": points, "drawn": np.asarray(drawn)}

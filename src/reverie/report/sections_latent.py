@@ -16,10 +16,13 @@ _TABLED = 4
 
 
 def plane(run: RunView) -> list[Block]:
-    """Return codes of two numbers by class, and beside them the density of the prior's draws, in one window."""
+    """Return codes of two numbers by class, and beside them the density of the prior's draws, in one window.
+
+    Of a model that gives rows no codes it is the density alone.
+    """
     arrays = run.arrays("latent")
-    points, prior = arrays.get("points"), arrays.get("prior")
-    if points is None or prior is None or not np.isfinite(points).all() or not np.isfinite(prior).all():
+    points, prior = arrays.get("points", np.zeros((0, 2))), arrays.get("prior")
+    if prior is None or not np.isfinite(points).all() or not np.isfinite(prior).all():
         return []
     both = np.concatenate([points, prior])
     low, high = both.min(axis=0), both.max(axis=0)
@@ -29,6 +32,9 @@ def plane(run: RunView) -> list[Block]:
         density = figures.code_density(prior, window)
     except ValueError:
         return []
+    name, where = f"Density of {len(prior)} draws of the prior", f"density of {len(prior):,} of its draws, smoothed."
+    if not len(points):
+        return [blocks.figure(density, name, f"Where the prior of the two numbers lies: {where}")]
     scatter = figures.code_scatter(points, arrays.get("labels"), run.class_names, "latent")
     scatter.axes[0].set(xlim=window[0], ylim=window[1])
     drawn = bool(arrays.get("drawn", False))
@@ -37,15 +43,15 @@ def plane(run: RunView) -> list[Block]:
     return [
         blocks.figure(scatter, f"Scatter of {len(points)} codes{by}", f"{what}{by}"),
         blocks.figure(
-            density, f"Density of {len(prior)} draws of the prior",
-            f"Where the prior lies: density of {len(prior):,} of its draws, smoothed. "
+            density, name,
+            f"Where the prior lies: {where} "
             "Rows where it is pale are seldom generated; what it generates where there are no rows is unlike them.",
         ),
     ]  # fmt: skip
 
 
 def latent(run: RunView) -> Section | None:
-    """Return walks along units and lines between codes."""
+    """Return walks along units and lines between codes; of two numbers that no row has, their density."""
     walks, lines, ends = (run.pictures("latent", name) for name in ("walks", "lines", "ends"))
     if walks is None and lines is None:
         return None
@@ -62,6 +68,9 @@ def latent(run: RunView) -> Section | None:
                 "next to each is what its own code gives."
             )
         section.add(_strips(run, parts, names, "Lines between codes", words))
+    if "points" not in run.arrays("latent"):
+        # Where rows have codes the density stands beside these.
+        section.add(*plane(run))
     return section
 
 

@@ -125,6 +125,24 @@ class GMMN(Generator):
         return found if self.coder is None else self.coder.decode(found)
 
 
+class CodedGMMN(GMMN):
+    """A generator of codes, which rows have too: those of the autoencoder."""
+
+    coder: Coder
+
+    def code_of(self, z: Float[Array, " n"], given: Given = None) -> Float[Array, " d"]:
+        """Return the code that noise stands for."""
+        return self.generator(self.joined(self.prior(z, given), given))
+
+    def decode(self, code: Float[Array, " d"], given: Given = None) -> Float[Array, " D"]:
+        """Return the autoencoder's row of a code."""
+        return self.coder.decode(code)
+
+    def encode(self, x: Float[Array, " D"], given: Given = None) -> Float[Array, " d"]:
+        """Return the autoencoder's code of a row."""
+        return self.coder.encode(jnp.where(jnp.isnan(x), 0.0, x))
+
+
 def matching(widths: tuple[float, ...], relative: bool) -> Any:
     """Return the objective: the root of the discrepancy between a batch of rows (or codes) and as many draws."""
 
@@ -205,9 +223,9 @@ def recipe(
     real = data.likelihood == "gaussian"
     coder = Coder.init(second, (data.width, *code), real, data.mean) if code else None
     out, bias = (real, data.mean) if coder is None else (False, jnp.full(code[-1], 0.5))
-    model = GMMN(
-        Prior("uniform", latent), classes, Rows.init(first, latent + classes, hidden, "relu", out, bias), coder
-    )  # fmt: skip
+    generator = Rows.init(first, latent + classes, hidden, "relu", out, bias)
+    law = Prior("uniform", latent)
+    model = GMMN(law, classes, generator, None) if coder is None else CodedGMMN(law, classes, generator, coder)
     steps = brief.steps(batch)
     keep = play.span(average, steps)
     how = Adam()(falling(schedule, rate, steps)) if optimiser == "adam" else _published(rate, steps)
