@@ -42,7 +42,7 @@ NOTES: Mapping[str, str] = {
     "k-means of them, and a model that misses modes is not found out.",
     "gan-million": "The deck on the generative auto encoder prints 300.331 for this row: Wu et al.'s figure for "
     "another GAN, from a million draws and 1,000 test rows, beside others' from 10,000 draws.",
-    "prior-draws": "By draws from the prior, whose number the slides do not state (ours: 10,000, the same for every "
+    "prior-draws": "By draws from the prior, whose number the slides do not state (ours: a million, the same for every "
     "row): a loose bound that mostly tells how few of the draws hit a code, comparable with no importance-sampled "
     "number; ours by importance sampling stands beside. Which of the last two numbers is whose is inferred.",
     "gae-windows": "The slides choose bandwidth and pixels in a way of their own: their VAE of faces stands 400 nats "

@@ -77,7 +77,8 @@ _DRAWS: tuple[Claim, ...] = tuple(
         evaluation={"estimator": "prior", "samples": 10_000}, notes=("prior-draws",), beside={"importance": ""},
         budgets={
             "smoke": {"latent": (5,), "hidden": ((30,) * n,), "epochs": 0.1, "valid_samples": 2, "evaluation": _FEW},
-            "cpu": {"epochs": 60, "valid_every": 10.0},
+            "cpu": {"epochs": 60, "valid_every": 10.0, "latent": (10,),
+                    "evaluation": {"estimator": "prior", "samples": 1_000_000}},
             "paper": {},
         },
     )
@@ -88,7 +89,8 @@ _WINDOWS = dataclasses.replace(
     _DRAWS[0], table="parzen", row="VAE", published=296.77, metric="parzen", data="mnist", binarisation="dynamic",
     evaluation={"estimator": "parzen", "samples": 10_000}, beside={}, notes=("windows", "gae-windows"),
     budgets={**_DRAWS[0].budgets,
-             "smoke": {**_DRAWS[0].budgets["smoke"], "evaluation": {**_FEW, "estimator": "parzen"}}},
+             "smoke": {**_DRAWS[0].budgets["smoke"], "evaluation": {**_FEW, "estimator": "parzen"}},
+             "cpu": {"epochs": 60, "valid_every": 10.0, "latent": (10,)}},
 )  # fmt: skip
 CLAIMS: tuple[Claim, ...] = (
     *_DRAWS,
