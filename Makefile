@@ -52,6 +52,7 @@ bench: $(STAMP)  ## speed beside the matrix products alone, a bare loop and peer
 	@$(PY) benchmarks/steps.py --out results/bench/steps.json
 	@$(PY) benchmarks/boltzmann.py --out results/bench/boltzmann.json
 	@$(PY) benchmarks/parzen.py --out results/bench/parzen.json
+	@$(PY) benchmarks/implicit.py --out results/bench/implicit.json
 
 readme: $(STAMP)  ## put the tables of results/ into README.md
 	@$(PY) docs/readme.py

@@ -6,6 +6,8 @@ Nothing here imports numpy or JAX before it is called: `threads` has to set the 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import json
 import os
 import platform
@@ -49,6 +51,18 @@ def threads(count: int = 1) -> None:
         os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     for name in ("OMP", "MKL", "OPENBLAS"):
         os.environ[f"{name}_NUM_THREADS"] = str(count)
+
+
+def keep_memory() -> None:
+    """Have memory that was given back stay with the process (with glibc), as within a compiled loop of steps it does.
+
+    Else each call of compiled work gets fresh pages from the system, which can cost as much as the work.
+    """
+    trim, mapped, arenas, never = -1, -3, -8, 2**31 - 1
+    with contextlib.suppress(OSError, AttributeError):
+        # One arena: what other threads have of their own is always given back.
+        for what, value in ((trim, never), (mapped, never), (arenas, 1)):
+            ctypes.CDLL(None).mallopt(what, value)
 
 
 def cost(run: Run, n: int, clock: Clock = time.process_time) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,24 @@ def test_threads_are_set_before_anybody_looks() -> None:
     )
     found = subprocess.run([sys.executable, "-c", look], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["1", "--xla_cpu_multi_thread_eigen=false", "intra_op_parallelism_threads=1"]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="says how glibc keeps memory")
+@pytest.mark.parametrize("kept", [True, False])
+def test_memory_given_back_is_used_again_without_new_pages(kept: bool) -> None:
+    look = (
+        "import resource, threading; from benchmarks import _report\n"
+        f"if {kept}: _report.keep_memory()\n"
+        "def look():\n"
+        "    faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    b = bytearray(b'1') * 2**26; del b\n"
+        "    began = faults(); b = bytearray(b'1') * 2**26; print(faults() - began)\n"
+        # JAX works in threads, too.
+        "look(); one = threading.Thread(target=look); one.start(); one.join()"
+    )
+    found = subprocess.run([sys.executable, "-c", look], cwd=ROOT, capture_output=True, text=True, check=True)
+    # Pages may be large ones, of 2 MB: 32 of them.
+    assert [int(faults) < 16 for faults in found.stdout.split()] == [kept, kept]
 
 
 @pytest.mark.parametrize("name", ["boltzmann", "implicit", "parzen", "steps"])
