@@ -73,7 +73,7 @@ def _windowed(asked: Claim, seed: int, progress: Progress | None) -> dict[str, A
     begun, name = time.perf_counter(), str(asked.baseline)
     with _watched(asked, rows or data.size("test"), progress) as watch:
         (ours,) = parzen.sanity(data, samples=samples, rows=rows, seed=seed, names=(name,), watch=watch).values()
-    facts, how = data.to_json(), {"estimator": ours.estimator, **({"rows": rows} if rows else {})}
+    facts, how = data.to_json(), {"estimator": ours.estimator, **({"rows": ours.n} if ours.rows_of else {})}
     words = dataclasses.replace(asked, split_rule=facts["split_rule"], binarisation=ours.binarisation, evaluation=how)
     return {
         "ours": ours,

@@ -168,7 +168,7 @@ def _judged(
 def _evaluated(run: Run, asked: Claim, seed: int, progress: Progress | None) -> tuple[Estimate, dict[str, Any]]:
     """Return the certified number of a run under the row's protocol, and that in words."""
     ours = run.evaluate(progress=progress, **asked.evaluation)[asked.metric]
-    how = {"estimator": ours.estimator, **{name: n for name, n in asked.evaluation.items() if name == "rows"}}
+    how = {"estimator": ours.estimator, **({"rows": ours.n} if ours.rows_of else {})}
     taken = _taken(run.record["data"])
     if asked.metric == parzen.NAME:
         # Windows see grey rows grey, whatever training saw.
