@@ -6,11 +6,15 @@ import json
 import platform
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from benchmarks import _report
+
+import reverie
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -84,6 +88,26 @@ def test_rows_of_an_earlier_report_are_kept_by_name(tmp_path: Path) -> None:
     assert _report.kept(out, "model", "labels") == {("a", "50"): rows[0], ("a", "all"): rows[1]}
     _report.write(out, {"rows": rows[1:]})
     assert _report.kept(out, "model") == {"a": rows[1]}
+
+
+def test_a_run_is_trained_gone_on_with_or_only_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The doors themselves are tested elsewhere; here, which of them is knocked at."""
+    asked: list[Any] = []
+    run = SimpleNamespace(record={"status": "stopped"}, resume=lambda progress: asked.append("resumed") or run)
+    monkeypatch.setattr(reverie, "train", lambda model, data, **how: asked.append((model, data, how)) or run)
+    monkeypatch.setattr(reverie, "load", lambda folder: asked.append(folder) or run)
+    folder = tmp_path / "run"
+    ask = partial(_report.finished, folder, "vae", "digits", seed=3, latent=(2,))
+    assert ask() is run
+    (model, data, how) = asked.pop()
+    assert (model, data, how["run"], how["seed"], how["latent"]) == ("vae", "digits", folder, 3, (2,))
+    folder.mkdir()
+    (folder / "checkpoint.json").touch()
+    assert ask() is run
+    assert asked == [folder, "resumed"]
+    run.record["status"] = "finished"
+    assert ask() is run
+    assert asked == [folder, "resumed", folder], "what is done is not done again"
 
 
 def test_threads_are_set_before_anybody_looks() -> None:
