@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -17,10 +16,11 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from scipy import linalg, optimize
 from tests.oracles import assert_kills, assert_same, linear_data
+from tests.stops import assert_same_weights, stopped_in_every_stage
 
 import reverie
 from reverie import data as data_floor
-from reverie.errors import Interrupted, ReverieError
+from reverie.errors import ReverieError
 from reverie.models.reconstructing import _learning as learning
 from reverie.models.reconstructing import _stack
 from reverie.models.reconstructing._net import Corruption, Net, contraction, slopes_of, strongest
@@ -284,26 +284,9 @@ def test_stages_stopped_anywhere_end_where_an_untouched_run_does(
     how = {**SHORT, "hidden": (9,), "code": 5, "pretrain": "dae", "corruption": {"kind": "masking"},
            "sparsity": {"cost": 1.0}}  # fmt: skip
     whole: Any = reverie.train("autoencoder", "digits", run=tmp_path / "whole", **how)
-    from reverie.train.fit import Fit
-
-    plain, stops = Fit.run, []
-
-    def once_a_stage(self: Fit) -> str:
-        if self.stage not in stops:
-            stops.append(self.stage)
-            self.asked = lambda: int(self.state.step) >= self.steps // 2
-            self._chunk = 1
-        return plain(self)
-
-    monkeypatch.setattr(Fit, "run", once_a_stage)
-    with pytest.raises(Interrupted):
-        reverie.train("autoencoder", "digits", run=tmp_path / "parts", **how)
-    while reverie.load(tmp_path / "parts").record["status"] != "finished":
-        with contextlib.suppress(Interrupted):
-            reverie.load(tmp_path / "parts").resume()
-    assert stops == [0, 1, 2] == list(range(len(whole.record["plan"]["stages"])))
-    again = reverie.load(tmp_path / "parts")
-    jax.tree.map(np.testing.assert_array_equal, jax.tree.leaves(whole.model), jax.tree.leaves(again.model))
+    parts = stopped_in_every_stage(monkeypatch, "autoencoder", "digits", tmp_path / "parts", **how)
+    assert len(whole.record["plan"]["stages"]) == 3
+    assert_same_weights(whole, parts)
 
 
 # What comes of it

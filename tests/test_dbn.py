@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tests.oracles import assert_kills
+from tests.stops import assert_same_weights, stopped_in_every_stage
 
 import reverie
 from reverie import data as data_floor
-from reverie.errors import Interrupted, ReverieError
+from reverie.errors import ReverieError
 from reverie.evaluate import annealing, energy
 from reverie.models.undirected import _belief as belief
 from reverie.models.undirected import _pretrain as layerwise
@@ -186,30 +187,12 @@ def test_stages_stopped_anywhere_end_where_an_untouched_run_does(
 ) -> None:
     how: dict[str, Any] = {"batch": 100, "epochs": 3, "valid_every": 1, **settings}
     whole = reverie.train(model, "digits", run=tmp_path / "whole", **how)
-    parts = tmp_path / "parts"
-    from reverie.train.fit import Fit
 
-    plain, stops = Fit.run, []
+    def in_use(run: Any) -> None:
+        assert np.isfinite(run.evaluate(rows=20)["log_likelihood"].value)
 
-    def once_a_stage(self: Fit) -> str:
-        """Stop each stage once, in its middle, as a signal would."""
-        if self.stage not in stops and self.steps > 2:
-            stops.append(self.stage)
-            self.asked = lambda: int(self.state.step) >= self.steps // 2
-            self._chunk = 1
-        return plain(self)
-
-    monkeypatch.setattr(Fit, "run", once_a_stage)
-    with pytest.raises(Interrupted):
-        reverie.train(model, "digits", run=parts, **how)
-    while reverie.load(parts).record["status"] != "finished":
-        try:
-            reverie.load(parts).resume()
-        except Interrupted:
-            assert np.isfinite(reverie.load(parts).evaluate(rows=20)["log_likelihood"].value)
-    assert stops == list(range(len(whole.record["plan"]["stages"])))
-    again = reverie.load(parts)
-    jax.tree.map(np.testing.assert_array_equal, jax.tree.leaves(whole.model), jax.tree.leaves(again.model))
+    parts = stopped_in_every_stage(monkeypatch, model, "digits", tmp_path / "parts", in_use, **how)
+    assert_same_weights(whole, parts)
     mains = [stage["main"] for stage in whole.record["plan"]["stages"]]
     assert sum(mains) == 1 and whole.record["plan"]["steps"] == 39
 

@@ -112,13 +112,12 @@ def test_the_kl_weight_is_read_at_the_step_of_the_batch() -> None:
 # Batch normalisation
 
 
-@pytest.mark.parametrize("k", [1, 3])
-@pytest.mark.parametrize("name", SURROGATES)
+@pytest.mark.parametrize(("name", "k"), [("elbo", 1), *((name, 3) for name in SURROGATES)])
 def test_live_statistics_find_both_axes_in_every_surrogate(name: str, k: int) -> None:
     loss, info, slope = loss_and_slope(objective(name, k), live(Small.init(norm=True)), rows())
     assert finite((loss, info, slope))
     assert float(jnp.abs(slope.encoder.linear.weight).max()) > 0
-    frozen, _, _ = loss_and_slope(objective(name, k), Small.init(norm=True), rows())
+    frozen = jax.jit(lambda batch: objective(name, k)(Small.init(norm=True), batch, None, jax.random.key(1))[0])(rows())
     assert float(loss) != pytest.approx(float(frozen), rel=1e-3), "live statistics are not the frozen ones"
 
 
