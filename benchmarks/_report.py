@@ -78,8 +78,7 @@ def counted(
     """Return how many pieces of work of each contender take so many seconds, by a first timing."""
     counts = {}
     for who, run in contenders.items():
-        # Twice: the engine compiles once more for a state that it has returned itself.
-        run(2), run(2)
+        run(2)
         counts[who] = min(most, max(2, int(1e3 * seconds / cost(run, 3, clock))))
     return counts
 

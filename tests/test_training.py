@@ -142,3 +142,12 @@ def test_what_else_is_wrong_while_judging_is_not_called_a_bad_step(
         reverie.train("vae", drawings(), run=tmp_path / "run", steps=4, **TINY)
     assert not isinstance(caught.value, NonFinite)
     assert "non_finite" not in reverie.load(tmp_path / "run").record
+
+
+def test_a_later_stage_that_explodes_before_it_wrote_anything_is_one_line(tmp_path: Path) -> None:
+    first = {"epochs": 0.5, "greedy": 0, "rate": 1e-3}
+    how = {"code": (8, 3), "hidden": (8,), "latent": 3, "batch": 10, "autoencoder": first, "rate": 1e38}
+    with pytest.raises(NonFinite, match=r"^step \d+: \S+ \S+ is not finite; the last good checkpoint is kept") as said:
+        reverie.train("gmmn", drawings(), run=tmp_path / "run", epochs=2, **how)
+    assert "\n" not in str(said.value)
+    assert reverie.load(tmp_path / "run").record["reason"] == str(said.value)

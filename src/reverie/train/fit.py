@@ -260,8 +260,12 @@ class Fit:
         return meta is not None and meta["kept_step"] >= 0
 
     def _first_bad(self, step: int) -> str | None:
-        """Replay from the checkpoint to `step`; the present state is given up."""
-        self.restore()
+        """Replay to `step` from the checkpoint, or from the start of a stage that wrote none; the state is given up."""
+        meta = checkpoint.peek(self.folder.path)
+        if meta is not None and meta["stage"] == self.stage:
+            self.restore()
+        else:
+            self.state = self.engine.init()
         return first_bad(self.engine, self.state, step)
 
     def _bad_text(self, step: int, what: str) -> str:
