@@ -207,3 +207,11 @@ def test_going_on_keeps_the_moments_and_restarts_the_schedule() -> None:
     leaves = {jax.tree_util.keystr(p): v for p, v in jax.tree_util.tree_leaves_with_path(joined)}
     counts = [int(v) for p, v in leaves.items() if p.endswith("count")]
     assert sorted(counts) == [0, 5]
+
+
+def test_the_loop_is_compiled_once_for_its_first_state_and_its_own() -> None:
+    """A carry of weak type, which the loop gives back strong, would have it compiled again after the first chunk."""
+    loop = engine(carry=jnp.asarray(2.0))
+    assert loop.recipe.carry.weak_type and not loop.init().carry.weak_type
+    loop.advance(loop.advance(loop.init(), 2), 4)
+    assert loop._loop._cache_size() == 1
