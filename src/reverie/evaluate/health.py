@@ -25,7 +25,6 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import chi2_contingency, fisher_exact, mannwhitneyu
 
 from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError
@@ -130,6 +129,8 @@ def nearest(rows: Rows, among: Rows, *, own: bool = False) -> tuple[Float[np.nda
 
 def copies(train: Rows, held: Rows, made: Rows, rng: np.random.Generator) -> Look:
     """Tell how many samples are all but training rows."""
+    from scipy.stats import mannwhitneyu
+
     # The limit is of training rows alone: held-out rows and samples are then alike under the test.
     some = rng.choice(len(train), min(ROWS, len(train)), replace=False)
     limit = 0.5 * float(np.median(nearest(train[some], train, own=True)[0]))
@@ -155,6 +156,8 @@ def modes(
     rng: np.random.Generator,
 ) -> Look:  # fmt: skip
     """Tell which classes samples miss, and how far their shares are from the data's."""
+    from scipy.stats import chi2_contingency
+
     some = rng.permutation(len(train))[:VOTERS]
     what, kinds, words, tell = _teller(train[some], None if labels is None else np.asarray(labels)[some], names)
     ours, theirs = (np.bincount(tell(rows), minlength=len(kinds)) for rows in (made, held))
@@ -255,6 +258,8 @@ def _repeats(train: Rows, held: Rows, made: Rows, rng: np.random.Generator) -> t
 
 def _more(a: int, n: int, b: int, m: int) -> float:
     """Return the chance of a share a/n so far above b/m where both are of one law: Fisher's exact test."""
+    from scipy.stats import fisher_exact
+
     return float(fisher_exact([[a, n - a], [b, m - b]], alternative="greater")[1])
 
 
