@@ -401,6 +401,8 @@ def test_the_validation_curve_is_looked_at() -> None:
     fallen = curve([-90.0 + i for i in range(5)] + [-86.0 - 0.2 * i for i in range(20)])
     assert "best at epoch 5" in texts({"metrics": fallen}, "warning")
     assert "are the ones kept" in texts({"metrics": fallen, "run": {"select": "best"}}, "ok")
+    windows = [{**line, "valid": {**line["valid"], "estimator": "parzen-1000"}} for line in fallen]
+    assert "prefer what is blurred" in texts({"metrics": windows}, "warning")
     assert diagnose({"metrics": curve([-86.0] * 20)}) == []
 
 

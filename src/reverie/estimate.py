@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -103,6 +104,11 @@ def crossing(low: tuple[float, float], high: tuple[float, float]) -> str | None:
     if gap <= 2 * error:
         return f"the sides cross by {gap:.3f}, within their errors ({error:.3f}): they agree as far as chains can tell"
     return f"the sides cross by {gap:.3f}, more than their errors ({error:.3f}) explain: give more chains"
+
+
+def of_windows(record: Mapping[str, Any]) -> bool:
+    """Say whether a record, as it was written down, is of Parzen windows rather than of a model's likelihood."""
+    return str(record.get("estimator", "")).startswith("parzen-")
 
 
 def paired_difference(a: np.ndarray, b: np.ndarray, level: float = 0.95) -> dict[str, float]:

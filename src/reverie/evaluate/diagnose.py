@@ -15,7 +15,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from reverie.estimate import Estimate
+from reverie.estimate import Estimate, of_windows
 from reverie.evaluate.certify import LOW_ESS
 from reverie.evaluate.diagnose_samples import health, windows
 from reverie.evaluate.tasks import ACTIVE
@@ -230,6 +230,10 @@ def _validations(facts: Facts) -> tuple[np.ndarray, np.ndarray]:
     return epochs, values
 
 
+def _by_windows(facts: Facts) -> bool:
+    return any(of_windows(m.get("valid") or {}) for m in facts.get("metrics") or ())
+
+
 def validation(facts: Facts) -> Iterator[Finding]:
     """Look at the end of the validation curve: still rising, or long past its best."""
     epochs, values = _validations(facts)
@@ -242,6 +246,12 @@ def validation(facts: Facts) -> Iterator[Finding]:
         yield _warning(
             f"Validation was still rising at the end (by {rise:.2f} nats over the last fifth): train longer, with "
             f"`reverie resume {facts.get('folder', 'DIR')} --epochs {math.ceil(2 * epochs[-1])}`."
+        )
+    elif values[best] - values[-1] > 0.5 and best < 0.8 * last and _by_windows(facts):
+        yield _warning(
+            f"Parzen windows of validation rows were best at epoch {epochs[best]:g}, by "
+            f"{values[best] - values[-1]:.2f} nats. They prefer what is blurred (docs/parzen.md): look at the samples, "
+            "and only where those of that epoch are the better ones keep them, with --select best."
         )
     elif values[best] - values[-1] > 0.5 and best < 0.8 * last:
         kept = ((facts.get("run") or {}).get("select")) == "best"

@@ -31,7 +31,7 @@ class Curve:
         name: of the run.
         epochs, values: the training objective or bound, higher is better.
         label: what `values` is, such as ``bound``.
-        valid_epochs, valid: log-likelihood on the validation rows; its best is marked.
+        valid_epochs, valid: log-likelihood on the validation rows, or what else `judged` names; its best is marked.
         band: the ends of the bracket that it is one end of, None where it is no bracket.
     """
 
@@ -42,6 +42,7 @@ class Curve:
     valid_epochs: Float[np.ndarray, " v"]
     valid: Float[np.ndarray, " v"]
     band: tuple[Float[np.ndarray, " v"], Float[np.ndarray, " v"]] | None = None
+    judged: str = "log-likelihood"
 
     @property
     def best(self) -> int | None:
@@ -62,7 +63,7 @@ def legend_above(axes: Axes, columns: int = 2) -> None:
 
 @drawn
 def learning_curves(curves: Sequence[Curve], unit: str = "nats") -> Figure:
-    """Draw the training value (thin) and the validation log-likelihood (thick) over epochs, the best one marked."""
+    """Draw the training value (thin) and what validation rows are judged by (thick) over epochs, its best marked."""
     several = len(curves) > 1
     # Room for two lines of the legend for each of several runs.
     figure, axes = blank(480, 270 + 28 * len(curves) * several)
@@ -75,7 +76,7 @@ def learning_curves(curves: Sequence[Curve], unit: str = "nats") -> Figure:
         if curve.best is not None:
             style: dict[str, Any] = {"color": valid_colour, "linestyle": DASHES[i % len(DASHES)]}
             told = f", best {signed(curve.valid[curve.best])}" if several else ""
-            what = curve.label if curve.label in ("accuracy", "minus the squared error") else "log-likelihood"
+            what = curve.label if curve.label in ("accuracy", "minus the squared error") else curve.judged
             axes.plot(curve.valid_epochs, curve.valid, **style, label=f"{who}{what}, validation{told}")
             _mark_best(axes, curve, valid_colour, named=not several)
             if curve.band is not None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from reverie.estimate import of_windows
 from reverie.report import blocks, figures, strips
 from reverie.report.blocks import Block, Section
 from reverie.report.reading import Number, RunView
@@ -153,6 +154,9 @@ def curve(run: RunView) -> figures.Curve | None:
     label = next((k for k in known if any(k in m for m in run.metrics)), None)
     if label == "loss" and any(_of_an_energy(m.get("valid") or {}) for m in run.metrics):
         label = None  # what an energy logs is a difference of energies, and no likelihood's bound
+    windows = any(of_windows(m.get("valid") or {}) for m in run.metrics)
+    if label == "loss" and windows:
+        label = None  # a game's loss is in no unit that windows share
     train, valid = [], []
     for epoch, line in _in_one_row(run.metrics):
         if label and line.get(label) is not None:
@@ -166,7 +170,8 @@ def curve(run: RunView) -> figures.Curve | None:
     x, y = np.array(train, float).reshape(-1, 2).T
     v, w, low, high = np.array(valid, float).reshape(-1, 4).T
     band = (low, high) if (high > low).any() else None
-    return figures.Curve(run.name, x, sign * y, _CURVES.get(str(label), str(label or "")), v, w, band)
+    judged = "Parzen windows" if windows else "log-likelihood"
+    return figures.Curve(run.name, x, sign * y, _CURVES.get(str(label), str(label or "")), v, w, band, judged)
 
 
 def _of_an_energy(valid: Mapping[str, Any]) -> bool:
