@@ -68,7 +68,7 @@ def need_likelihood(run: Trained, verb: str) -> None:
     if isinstance(run.model, Judged):
         use = ", `reverie encode` uses it" if isinstance(run.model, Encodes) else ""
         instead = f"`reverie evaluate` judges it{use}"
-        raise ReverieError(f"{verb}: a {run.record['model']} is no model of the rows; {instead}")
+        raise ReverieError(f"{verb}: {run.record['model']} is no model of the rows; {instead}")
 
 
 def sample(

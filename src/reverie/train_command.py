@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import math
 import os
@@ -116,12 +117,22 @@ def _consistent(asked: Mapping[str, Any]) -> None:
 def _one(run: Any) -> Answer:
     found = summary(run)
     if found["validation"] is not None:
-        judge = found["validation"]
-        tell(f"validation {'log-likelihood' if judge.unit == 'nats' else judge.estimator} {judge}")
+        tell(f"validation {_judged(found['validation'])}")
     if (hint := still_rising(run.journal())) is not None:
         tell(hint)
     tell(f"next: reverie evaluate {run.path}")
     return Answer(found, [str(run.path)])
+
+
+def _judged(judge: Any) -> str:
+    """Return what validation rows are judged by, and the number; an error as itself, though less of it is chosen."""
+    from reverie.estimate import of_windows
+
+    if judge.unit == "nats":
+        return f"{'Parzen windows' if of_windows(judge.to_json()) else 'log-likelihood'} {judge}"
+    if judge.estimator.startswith("-"):
+        judge = dataclasses.replace(judge, value=-judge.value, estimator=judge.estimator[1:])
+    return f"{judge.estimator} {judge}"
 
 
 def still_rising(journal: Sequence[Mapping[str, Any]]) -> str | None:
@@ -150,8 +161,10 @@ def rise(journal: Sequence[Mapping[str, Any]]) -> tuple[float, float, float, str
         return None
     last, before = valid[-1], valid[-1 - max(1, len(valid) // 5)]
     gain = last["valid"]["value"] - before["valid"]["value"]
-    # The same rows with the same random numbers: a quarter of their spread is far more than noise.
-    if gain < 0.25 * (last["valid"].get("standard_error") or math.inf):
+    # The same rows with the same random numbers: a quarter of their spread is far more than noise.  Of a share of few
+    # rows it is one row.
+    least = 0.5 if last["valid"].get("unit") == "fraction" else 0.25
+    if gain < least * (last["valid"].get("standard_error") or math.inf):
         return None
     return gain, last["epoch"] - before["epoch"], last["epoch"], last["valid"].get("unit") or "nats"
 

@@ -194,13 +194,15 @@ def score(
     """
     target, run = outputs.Target.check(out, TABLES, read=(input,)), load(folder)
     from reverie.asking import new_rows
+    from reverie.estimate import of_windows
 
     rows = new_rows(run, input)
     values, record = run.score(rows, samples=samples, seed=seed, progress=progress.for_stderr())
-    path = outputs.write_scores(target, values, rows)
+    name = "parzen" if of_windows(record.to_json()) else "log_likelihood"
+    path = outputs.write_scores(target, values, rows, name)
     lowest = values.argsort(kind="stable")[:5].tolist()
     said = "lowest (rows from 0): " + ", ".join(f"row {row} ({values[row]:.2f})" for row in lowest)
-    found = {"out": path, "rows": len(values), "log_likelihood": record, "lowest": lowest}
+    found = {"out": path, "rows": len(values), name: record, "lowest": lowest}
     return Answer(found, [f"mean {record}", said, str(path)])
 
 

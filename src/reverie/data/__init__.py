@@ -103,7 +103,7 @@ def _of_path(path: Path, asked: str, names: tuple[str, ...], wish: Any) -> Datas
         if path.suffix or len(path.parts) > 1:
             raise ReverieError(f"data: no file or folder {asked}; check the path")
         raise ReverieError(
-            f"data: {asked!r} is neither a name{nearest(asked, names)} nor a path here (names: {', '.join(names)})"
+            f"data: {asked!r} is neither a name nor a path here{nearest(asked, names)} (names: {', '.join(names)})"
         )
     name = re.sub(r"[^A-Za-z0-9._]+", "-", path.resolve().stem).strip("-.") or "data"
     return assemble(own.read(path), name, asked, wish)

@@ -126,7 +126,7 @@ def _all_numbers(found: list[Number]) -> Block:
     ]
     if any(n.record.note for n in found):
         head.append("note")
-        wide = Markup('<div style="min-width: 24em">{}</div>')
+        wide = Markup('<div style="min-width: 12em">{}</div>')
         rows = [[*row, wide.format(n.record.note or "")] for row, n in zip(rows, found, strict=True)]
     return blocks.table(head, rows, "Every number computed for this run.", numeric=(4, 5, 6))
 
