@@ -29,7 +29,7 @@ from reverie.training import differences, resolve
 
 _UNIT_ROWS = 1000
 #: What stands beside a number that few would trust alone, where a claim asks for it.
-_BESIDE, _BESIDE_SAMPLES = "importance", 200
+_BESIDE, _BESIDE_SAMPLES, _BESIDE_ROWS = "importance", 200, 2000
 
 
 def results_folder() -> Path:
@@ -237,10 +237,9 @@ def _beside(run: Run, claim: Claim) -> dict[str, str]:
         activity = tasks.activity(run.model, run.data.rows("train", 0, _UNIT_ROWS))
         found["active units"] = "+".join(str(n) for n in tasks.active(activity))
     if _BESIDE in claim.beside:
-        record = run.evaluate(estimator=_BESIDE, samples=_BESIDE_SAMPLES, rows=claim.evaluation.get("rows"))[
-            "log_likelihood"
-        ]
-        found[_BESIDE] = f"{record.estimator} {record.value:.2f} ± {record.standard_error:.2f}"
+        rows = claim.evaluation.get("rows", _BESIDE_ROWS)
+        record = run.evaluate(estimator=_BESIDE, samples=_BESIDE_SAMPLES, rows=rows)["log_likelihood"]
+        found[_BESIDE] = f"{record.estimator} {record.value:.2f} ± {record.standard_error:.2f} ({record.n:,} rows)"
     return found
 
 
