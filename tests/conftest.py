@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import jaxtyping
@@ -54,3 +55,15 @@ def data_folder() -> Path:
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test works in a folder of its own, so that no `runs/` appears in the tree."""
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_programs() -> Iterator[None]:
+    """What a module's tests compiled is let go after them.
+
+    JAX keeps every program of a process, here thousands and gigabytes, and has crashed on writing one more of them.
+    """
+    yield
+    import jax
+
+    jax.clear_caches()

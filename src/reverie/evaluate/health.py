@@ -41,7 +41,8 @@ ROWS, PAIRS, AMONG, VOTERS = 1000, 500, 60_000, 10_000
 NEIGHBOURS, CELLS = 5, 10
 #: Effects below which an alarm is none: of the diversity, of shares of classes, of the discrepancy.
 _DIVERSE, _UNEVEN, _APART, _MISSED = 0.7, 0.15, 0.25, 0.1
-_LEAST = 20
+#: Rows below which nothing is told, and below which small differences go unseen.
+_LEAST, _FEW = 20, 100
 
 Rows = Float[np.ndarray, "n D"]
 Finding = dict[str, str]
@@ -110,6 +111,9 @@ def examine(
         difference(train, held, made, rng),
         diversity(train, held, made, rng),
     ]
+    if (fewest := min(len(held), len(made))) < _FEW:
+        words = f"Only {fewest} rows are compared with as many samples: only a large difference would be seen."
+        looks.append(Look({}, [("warning", words)], {}))
     order = ("problem", "warning", "ok")
     told = sorted((f for found in looks for f in found.findings), key=lambda f: order.index(f[0]))
     return Health(

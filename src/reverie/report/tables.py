@@ -27,6 +27,8 @@ HEAD: Mapping[str, bool] = {
     "row": False, "column": False, "published": True, "ours": True, "difference": True, "epochs of the paper's": True,
     "seeds": True, "protocol": False, "hardware": False, "commit": False,
 }  # fmt: skip
+#: Letters of a commit that tell it from all others.
+_COMMIT = 9
 _SIGNS = {"exact": "=", "lower_bound": "≥", "upper_bound": "≤", "bracket": "∈", "estimate": "≈"}
 
 
@@ -72,7 +74,7 @@ def _cells(row: Row, numbers: Mapping[str, int]) -> list[str]:
     return [
         str(row["row"]), str(row["column"]), published(row) + marks, reached(row, ours), _difference(row, ours),
         _epochs(row), _seeds(row.get("seeds")), _text(row.get("protocol")), _text(row.get("hardware")),
-        _text(row.get("commit")),
+        _text(row.get("commit"))[:_COMMIT],
     ]  # fmt: skip
 
 
@@ -123,7 +125,8 @@ def _difference(row: Row, ours: Estimate | None) -> str:
 
 def _epochs(row: Row) -> str:
     done, paper = row.get("epochs"), row.get("paper_epochs")
-    shown = "–" if done is None else f"{done:,.4g}" if done < 1 else f"{done:,.6g}"
+    # A last step that falls short of a whole epoch is no news.
+    shown = "–" if done is None else f"{done:,.4g}" if done < 1 else f"{round(done, 2):,.6g}"
     return shown if paper is None else f"{shown} / {paper:,.6g}"
 
 
