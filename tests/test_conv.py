@@ -32,7 +32,7 @@ def test_shifted_copies_are_a_convolution(side: int, stride: int, size: tuple[in
     assert_kills(check, layer, Conv(type(layer.linear)(mixed, layer.linear.bias), side, stride))
 
 
-@pytest.mark.parametrize("size", [(8, 8), (7, 5), (1, 3)])
+@pytest.mark.parametrize("size", [(28, 28), (8, 8), (7, 5), (1, 3)])
 def test_sizes_come_back(size: tuple[int, int]) -> None:
     down = Down.init(jax.random.key(0), size, 3, (4, 5))
     up = Up.init(jax.random.key(1), 6, size, 3, (4, 5))

@@ -111,6 +111,13 @@ def test_what_cannot_be_looked_at_is_refused(rows: int, words: str) -> None:
         health.examine(train, held, made)
 
 
+def test_few_rows_say_that_small_differences_go_unseen() -> None:
+    train, _, held, made, _ = digits(0)
+    told = [health.examine(train, rows, made).findings for rows in (held[:50], held[:100])]
+    said = [[f["level"] for f in found if "Only 50 rows" in f["text"]] for found in told]
+    assert said == [["warning"], []]
+
+
 class Held:
     """What the doors need of a run: a folder, a model and its data."""
 

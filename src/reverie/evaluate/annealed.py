@@ -22,7 +22,7 @@ from jaxtyping import Array, Float, Int
 from reverie.errors import ReverieError
 from reverie.estimate import Estimate
 from reverie.evaluate.classes import classes_of, conditioning, result_of
-from reverie.evaluate.likelihood import BUDGET, footprint
+from reverie.evaluate.likelihood import BUDGET, footprint, maybe
 from reverie.evaluate.rows import RowResult, Sweep, Watch, as_rows, checked_seed, fingerprint, on_device, row_key
 from reverie.prob import ais
 from reverie.prob.contracts import Latent
@@ -60,7 +60,7 @@ def annealed(
 
     def score(x: np.ndarray, y: np.ndarray | None, words: np.ndarray) -> dict[str, np.ndarray]:
         with jax.default_matmul_precision("highest"):
-            found = _walk(settings, model, jnp.asarray(x), _maybe(y), jnp.asarray(words), number)
+            found = _walk(settings, model, jnp.asarray(x), maybe(y), jnp.asarray(words), number)
         return {name: np.asarray(a) for name, a in found.items()}
 
     estimator = f"ais-{settings.chains}x{settings.temperatures}"
@@ -153,7 +153,7 @@ def simulated_gap(
     given = None if labels is None or prior is None else np.eye(len(prior), dtype=np.float32)[labels]
     bounds = []
     for i in range(n):
-        own = _maybe(None if given is None else given[i : i + 1])
+        own = maybe(None if given is None else given[i : i + 1])
         with jax.default_matmul_precision("highest"):
             bounds.append(_both(settings, model, jax.random.fold_in(key, i), own))
         if progress is not None:
@@ -174,7 +174,3 @@ def _bracket(low: np.ndarray, high: np.ndarray, plan: ais.Plan, seed: int) -> di
 def _both(plan: ais.Plan, model: Latent, key: Array, given: Array | None) -> Array:
     settings = {name: getattr(plan, name) for name in plan.__dataclass_fields__}
     return jnp.concatenate(ais.bdmc_gap(model, key, given, 1, **settings))
-
-
-def _maybe(array: np.ndarray | None) -> Array | None:
-    return None if array is None else jnp.asarray(array)

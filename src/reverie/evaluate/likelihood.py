@@ -132,7 +132,7 @@ def _sweep(
 
     def score(x: np.ndarray, y: np.ndarray | None, words: np.ndarray) -> dict[str, np.ndarray]:
         with jax.default_matmul_precision("highest"):
-            out = compiled(model, placed(x), _maybe(y), placed(words), number, jnp.asarray(samples), chunk)
+            out = compiled(model, placed(x), maybe(y), placed(words), number, jnp.asarray(samples), chunk)
         return {key: np.asarray(value) for key, value in out.items()}
 
     estimator = f"{name}-{samples}"
@@ -207,7 +207,8 @@ def stream_mean(
     return mean, square / jnp.maximum(count - 1.0, 1.0)
 
 
-def _maybe(array: np.ndarray | None) -> Array | None:
+def maybe(array: np.ndarray | None) -> Array | None:
+    """Return host numbers as an array of the device, None where there are none."""
     return None if array is None else placed(array)
 
 

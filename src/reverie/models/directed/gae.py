@@ -41,7 +41,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError
-from reverie.evaluate.claims import Claim, Paper, on_frey_faces, on_toronto_faces
+from reverie.evaluate.claims import PRIOR_DRAWS, Claim, Paper, on_frey_faces, on_toronto_faces
 from reverie.evaluate.likelihood import validator
 from reverie.evaluate.mapped import over_rows
 from reverie.models.directed._exemplar_learning import Objective, log_proposal, propose
@@ -74,8 +74,6 @@ PRESETS = {
 }
 
 _FEW = {"samples": 100, "rows": 200}
-#: The slides do not say how many; ours are as many as a core scores in minutes.
-PRIOR_DRAWS = {"estimator": "prior", "samples": 1_000_000}
 
 
 def _claim(row: str, published: float, layers: int, table: str, **more: Any) -> Claim:

@@ -34,7 +34,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
-from reverie.evaluate.claims import Claim, Paper, on_frey_faces, on_toronto_faces
+from reverie.evaluate.claims import PRIOR_DRAWS, Claim, Paper, on_frey_faces, on_toronto_faces
 from reverie.models.directed._gaussian import LayeredGaussian, build
 from reverie.models.directed._training import directed_recipe
 from reverie.train.optimise import Adam
@@ -77,8 +77,7 @@ _DRAWS: tuple[Claim, ...] = tuple(
         evaluation={"estimator": "prior", "samples": 10_000}, notes=("prior-draws",), beside={"importance": ""},
         budgets={
             "smoke": {"latent": (5,), "hidden": ((30,) * n,), "epochs": 0.1, "valid_samples": 2, "evaluation": _FEW},
-            "cpu": {"epochs": 60, "valid_every": 10.0, "latent": (10,),
-                    "evaluation": {"estimator": "prior", "samples": 1_000_000}},
+            "cpu": {"epochs": 60, "valid_every": 10.0, "latent": (10,), "evaluation": PRIOR_DRAWS},
             "paper": {},
         },
     )
