@@ -78,8 +78,8 @@ TINY = {"hidden": (10, 5), "batch": 50, "epochs": 40, "rate": 0.1}
 _FEW = {"samples": 16, "temperatures": 50, "most": 50, "rows": 200}
 _SMALL = {"hidden": (30, 30), "epochs": 0.2, "valid_every": 100.0, "pretrain": {"epochs": 0.1}}
 _SMOKE = {**_SMALL, "evaluation": _FEW}
-_CPU = {"epochs": 100, "rate": 0.003, "momentum": {"end": 0.9}, "sweeps": 1, "mean_field": 8, "centred": True,
-        "pretrain": {"epochs": 20, "grow": 10}, "select": "last", "evaluation": {"tolerance": 0.5}}  # fmt: skip
+_CPU = {"epochs": 120, "rate": 0.003, "momentum": {"end": 0.9}, "sweeps": 1, "mean_field": 8, "centred": True,
+        "pretrain": {"epochs": 20, "grow": 10}, "select": "last", "evaluation": {"tolerance": 0.25}}  # fmt: skip
 #: The released code's, which has no centring.
 _PAPER = {"sweeps": 5, "mean_field": 10, "rate": 0.001, "schedule": "inverse", "momentum": {"end": 0.9},
           "centred": False, "pretrain": {"epochs": 100}, "select": "last"}  # fmt: skip
