@@ -70,7 +70,7 @@ def fixed_noise(model: GAE) -> GAE:
 
 def batch_of(model: GAE, index: Any, how: str = "exact", tail: Any = None, candidates: Any = None) -> dict[str, Any]:
     chosen = jnp.arange(5) if candidates is None else jnp.asarray(candidates)
-    rows = jnp.asarray(ROWS)[chosen[len(index) :] if how in ("knn", "strat") else chosen]
+    rows = jnp.asarray(ROWS)[chosen if how == "exact" else chosen[len(index) :]]
     return {"x": jnp.asarray(ROWS)[index], "index": index, "candidates": chosen, "rows": rows, "tail": tail}
 
 

@@ -111,7 +111,7 @@ class Objective:
     def _candidates(self, model: Any, batch: dict[str, Any], own: tuple[Array, Array]) -> Candidates:
         found = encoded(model, batch["rows"])
         index = batch["candidates"]
-        if self.how in ("knn", "strat"):
+        if self.how != "exact":
             found = tuple(jnp.concatenate([a, b]) for a, b in zip(own, found, strict=True))  # type: ignore[assignment]
-        first = jnp.ones(index.shape, bool) if self.how in ("exact", "subset") else once(index)
+        first = jnp.ones(index.shape, bool) if self.how == "exact" else once(index)
         return Candidates(index, first, *found)

@@ -10,7 +10,8 @@ at the step (`candidates`) and M rows drawn from all, whose components are those
 name       what stands for the sum
 =========  =============================================================================================
 exact      all n
-subset     :math:`\frac{n}{|C|}\sum_{j \in C}`, C drawn at random: unbiased for p(z), so below log p(z) in the mean
+subset     the row's own, and :math:`\frac{n-1}{|C'|}\sum_{j \in C'}` for all others, C the batch and rows drawn at
+           random, C' without the row itself: unbiased for p(z), so below log p(z) in the mean
 knn        :math:`\sum_{j \in C}`, C the batch and its nearest neighbours: below p(z) by the mass it misses
 strat      :math:`\sum_{j \in C} + \frac nM \sum_{m : j_m \notin C}`: unbiased but for the age of the M components
 =========  =============================================================================================
@@ -31,6 +32,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from reverie.data.dataset import Prepare
+from reverie.data.order import row_index
 from reverie.train.draws import Feed
 from reverie.train.recipe import Draw
 
@@ -167,10 +169,12 @@ def log_mixture(
     """
     each = log_normals(z, candidates.means, candidates.log_scales)
     mine = own[:, None] == candidates.index[None, :]
-    kept = candidates.once[None, :] & ~(mine & left_out)
+    kept = candidates.once[None, :] & ~(mine & (left_out or how == "subset"))
     total = jax.nn.logsumexp(jnp.where(kept, each, -jnp.inf), axis=-1)
     if how == "subset":
-        return total - jnp.log(kept.sum(axis=-1))
+        total += math.log(size - 1) - jnp.log(kept.sum(axis=-1))
+        if not left_out:
+            total = jnp.logaddexp(total, jnp.where(mine, each, -jnp.inf).max(axis=-1))
     if how == "strat":
         assert tail is not None
         rows, means, log_scales = tail
@@ -228,17 +232,19 @@ def drawn(prepare: Prepare, how: Sum, batch: int, size: int, neighbours: int, co
         if how == "exact":
             chosen = jnp.arange(size)
         elif how == "subset":
-            chosen = jax.random.choice(third, size, (count,), replace=False)
+            # Rows of a permutation, as numbers drawn without putting them back would need all rows sorted.
+            some = row_index(jax.random.bits(third), 0, jnp.arange(count), size)
+            chosen = jnp.concatenate([index, some])
         else:
             search = Near(carry["means"], carry["metric"], carry["squares"])
             far = search.distances(carry["means"][index])
             near = jax.lax.top_k(-far, neighbours + 1)[1]
-            # The batch's own rows come first: they are encoded anyway.
             chosen = jnp.concatenate([index, near.ravel()])
         if how == "strat":
             some = jax.random.randint(third, (count,), 0, size)
             tail = (some, carry["means"][some], carry["log_scales"][some])
-        more = chosen[batch:] if how in ("knn", "strat") else chosen
+        # The batch's own rows come first in the others: they are encoded anyway.
+        more = chosen if how == "exact" else chosen[batch:]
         rows = prepare(second, feed.source.take(more)[0])
         found = {"x": prepare(first, stored), "index": index, "candidates": chosen, "rows": rows, "tail": tail}
         return found, carry

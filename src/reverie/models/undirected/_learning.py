@@ -51,8 +51,8 @@ Posterior = Callable[[Any, Float[Array, "B D"], PRNGKeyArray], tuple[Layers, Sta
 M = TypeVar("M", bound=Boltzmann)
 #: How fast the hidden offsets follow the data's averages.
 FOLLOW = 0.01
-#: Rows of a step that are reconstructed for what is shown of it.
-SHOWN = 16
+#: Rows that are reconstructed for what is shown of a step, and how many steps apart: it costs products of its own.
+SHOWN, APART = 16, 10
 #: Variances of real-valued columns do not fall below this, in units of the training rows' own.
 LEAST = 1e-4
 
@@ -111,10 +111,12 @@ class Carry(NamedTuple):
     Attributes:
         negative: the model's chains, and what their sampler keeps.
         offsets: of every layer; the visible one's in units of the data.
+        looked: what was last shown of reconstructions.
     """
 
     negative: _chains.Kept
     offsets: tuple[Float[Array, " _"], ...]
+    looked: dict[str, Float[Array, ""]]
 
 
 def average_gradient(
@@ -188,31 +190,37 @@ def gradients(posterior: Posterior, how: Learning, epoch_steps: float) -> Gradie
         )
         follow = lambda old, new: old + FOLLOW * (new - old)  # noqa: E731
         offsets = (carry.offsets[0], *map(follow, carry.offsets[1:], activity))
-        shown = _logged(model, third, rows, data, chains)
+        look = lambda: _looked(model, third, rows[:SHOWN], data[1][:SHOWN])  # noqa: E731
+        looked = jax.lax.cond(batch["step"] % APART == 0, look, lambda: carry.looked)
+        # At fixed states its gradient is the step's; large and growing, the chains have lost the model.
+        energy = jax.vmap(model.energy)
+        shown = {"active": data[1].mean(), "loss": energy(data).mean() - energy(chains).mean(), **looked}
         if how.chain in ("pt", "tempered"):
             shown["accepted"] = kept.accepted.mean()
-        return loss, Carry(kept, offsets), shown
+        return loss, Carry(kept, offsets, looked), shown
 
     return found
 
 
-def _logged(model: Boltzmann, key: PRNGKeyArray, rows: Array, data: Layers, chains: Layers) -> dict[str, Array]:
-    """Return what is shown of a step: none of it is the likelihood, and only validation chooses by one.
+def _looked(model: Boltzmann, key: PRNGKeyArray, rows: Array, hidden: Array) -> dict[str, Array]:
+    """Return what is shown of a few rows and their hidden means; an epoch's steps see many.
 
-    The fields of the energies are the step's own, which the compiler sees; what needs products or draws of its own is
-    an average over the first few rows, of which an epoch's steps see many.
+    None of it is the likelihood, and only validation chooses by one.
     """
-    back = jax.vmap(lambda h: model.visible.mean(model.field(0, {1: h})))(data[1][:SHOWN])
-    energy = jax.vmap(model.energy)
-    shown = {
-        "reconstruction_error": ((rows[:SHOWN] - back) ** 2).sum(axis=1).mean(),
-        "active": data[1].mean(),
-        # Its gradient at fixed states is the step's; large and growing, the chains have lost the model.
-        "loss": energy(data).mean() - energy(chains).mean(),
-    }
+    back = jax.vmap(lambda h: model.visible.mean(model.field(0, {1: h})))(hidden)
+    shown = {"reconstruction_error": ((rows - back) ** 2).sum(axis=1).mean()}
     if model.depth == 1 and isinstance(model.visible, Binary):
-        shown["pseudo_likelihood"] = pseudo_likelihood(model, key, rows[:SHOWN]).mean()
+        shown["pseudo_likelihood"] = pseudo_likelihood(model, key, rows).mean()
     return shown
+
+
+def unseen(model: Boltzmann) -> dict[str, Float[Array, ""]]:
+    """Return zeros for what `Carry.looked` holds; the first step looks."""
+    row, hidden = model.biases[0][None], model.biases[1][None]
+    return jax.tree.map(
+        lambda s: jnp.zeros(s.shape, s.dtype),
+        jax.eval_shape(lambda: _looked(model, jax.random.key(0), row, hidden)),
+    )
 
 
 def pseudo_likelihood(model: Boltzmann, key: PRNGKeyArray, rows: Float[Array, "B D"]) -> Float[Array, " B"]:
@@ -324,7 +332,7 @@ def machine(
         draw=minibatch(data, how.batch),
         players=(Player(optimiser, gradients=gradients(posterior, how, epoch_steps), moves=moved),),
         batch=how.batch,
-        carry=Carry(kept, offsets),
+        carry=Carry(kept, offsets, unseen(model)),
         select=how.select,
         validate=validator(),
         valid_every=brief.valid_every(how.valid_every),
