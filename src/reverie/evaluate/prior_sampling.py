@@ -31,8 +31,8 @@ from reverie.prob.bounds import sample_keys
 from reverie.prob.contracts import Latent
 
 NAME = "prior"
-#: Draws decoded, and rows scored, at once.
-_CHUNK, _ROWS = 100, 1000
+#: Draws decoded at once, and most rows that these are scored on: fewer would decode the same draws again.
+_CHUNK, _ROWS = 100, 5000
 
 
 def prior(
@@ -77,7 +77,7 @@ def prior(
     estimator = f"{NAME}-{samples}"
     mark = fingerprint(model, rows, estimator, seed, None)
     return result_of(
-        Sweep(score, rows, None, _ROWS, seed, mark, resume, minutes, progress, 0), None, samples, estimator
+        Sweep(score, rows, None, min(len(rows), _ROWS), seed, mark, resume, minutes, progress, 0), None, samples, estimator
     )
 
 
