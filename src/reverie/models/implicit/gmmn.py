@@ -83,9 +83,13 @@ PRESETS: dict[str, dict[str, Any]] = {
 TINY = {"latent": 5, "hidden": (32,), "code": (32, 6), "autoencoder": {"epochs": 60, "rate": 0.01}, "batch": 100,
         "epochs": 30}  # fmt: skip
 
+#: What a core can do in a quarter of an hour.  Smaller batches, of which it takes ten times as many; with the
+#: published dropout, without which windows around the decoded codes lose 70 nats.
 _CPU: dict[str, Any] = {
     "widths": (0.05, 0.1, 0.25, 0.5, 1.0), "relative": True, "optimiser": "adam", "rate": 1e-3, "schedule": "cosine",
-    "select": "average", "autoencoder": {"epochs": 30, "greedy": 0, "rate": 1e-3, "optimiser": "adam"}, "epochs": 100,
+    "batch": 300, "select": "average",
+    "autoencoder": {"epochs": 30, "greedy": 0, "rate": 1e-3, "optimiser": "adam", "dropout": (0.2, 0.5)},
+    "epochs": 200,
 }  # fmt: skip
 
 _DIGITS = Claim(
