@@ -80,8 +80,8 @@ TINY = {"latent": 8, "hidden": (32,), "discriminator_hidden": (32,), "batch": 50
 #: the few windows that could choose others prefer the blur of the first epochs, and 10,000 do not.
 _CPU: dict[str, Any] = {
     "latent": 32, "hidden": (500, 500), "discriminator_hidden": (500, 500), "units": "relu", "input_dropout": 0.0,
-    "dropout": 0.0, "penalty": 0.3, "weights": (), "optimiser": "adam", "rate": 5e-4, "schedule": "cosine",
-    "select": "average", "epochs": 50,
+    "dropout": 0.0, "penalty": 2.0, "weights": (), "optimiser": "adam", "rate": 1e-3, "schedule": "cosine",
+    "select": "average", "epochs": 120,
 }  # fmt: skip
 
 _DIGITS = Claim(
