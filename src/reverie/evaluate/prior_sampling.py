@@ -76,9 +76,8 @@ def prior(
 
     estimator = f"{NAME}-{samples}"
     mark = fingerprint(model, rows, estimator, seed, None)
-    return result_of(
-        Sweep(score, rows, None, min(len(rows), _ROWS), seed, mark, resume, minutes, progress, 0), None, samples, estimator
-    )
+    sweep = Sweep(score, rows, None, min(len(rows), _ROWS), seed, mark, resume, minutes, progress, 0)
+    return result_of(sweep, None, samples, estimator)
 
 
 @eqx.filter_jit
