@@ -49,6 +49,7 @@ NOTES: Mapping[str, str] = {
     "number; ours by importance sampling stands beside. Which of the last two numbers is whose is inferred.",
     "gae-windows": "The slides choose bandwidth and pixels in a way of their own: their VAE of faces stands 400 nats "
     "above every other published one, so that only rows of the same slides compare.",
+    "unread": "What papers print of this row was not read at a source, so none stands here.",
     "no-figure": "No table may be without this row; figures that papers quote for it were not read at their source.",
     "tfd-transposed": "The deck on the generative auto encoder prints 2294 in this cell; the paper says 2204.",
     "parzen": "Likelihoods of Parzen windows fitted to samples, as some tables have them for DBNs (138 on MNIST), are "
