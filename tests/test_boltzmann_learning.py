@@ -55,7 +55,9 @@ def test_fast_weights_drive_the_chains_and_fade(double: None) -> None:
     model = machine((5, 4), seed=3, kind=RBM, scale=0.3)
     rows = jnp.asarray(np.random.default_rng(0).integers(0, 2, (20, 5)).astype(float))
     how = learning.Learning(chain="fpcd", chains=6, rate=0.1, fast=_chains.Fast(rate=0.3, keep=0.9), centred=False)
-    carry = learning.Carry(_chains.starting(how, model, jax.random.key(0)), (jnp.zeros(5), jnp.zeros(4)), learning.unseen(model))
+    carry = learning.Carry(
+        _chains.starting(how, model, jax.random.key(0)), (jnp.zeros(5), jnp.zeros(4)), learning.unseen(model)
+    )
     found = learning.gradients(posterior, how, 10.0)
     loss, after, _ = found(model, {"x": rows, "step": jnp.asarray(0)}, carry, jax.random.key(1))
     # The slope of the loss is minus the gradient, plus decay on the weights.
@@ -85,7 +87,9 @@ def test_sweeps_grow_with_the_epochs(double: None) -> None:
     model = machine((5, 4), seed=1, kind=RBM)
     rows = jnp.asarray(np.random.default_rng(0).integers(0, 2, (20, 5)).astype(float))
     base = learning.Learning(chain="cd", sweeps=1, decay=0.0)
-    carry = learning.Carry(_chains.starting(base, model, jax.random.key(0)), (jnp.zeros(5), jnp.zeros(4)), learning.unseen(model))
+    carry = learning.Carry(
+        _chains.starting(base, model, jax.random.key(0)), (jnp.zeros(5), jnp.zeros(4)), learning.unseen(model)
+    )
 
     def slope(how: learning.Learning, step: int) -> np.ndarray:
         batch = {"x": rows, "step": jnp.asarray(step)}
