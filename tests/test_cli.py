@@ -17,12 +17,14 @@ import numpy as np
 import pytest
 
 from reverie import cli, files, models, settings, train_command
+from reverie.completing import Completed
 from reverie.data import load as load_data
 from reverie.errors import Interrupted, ReverieError
 from reverie.estimate import Estimate
 from reverie.evaluate.annealing import End
 from reverie.evaluate.log_z import LogZ, Round
 from reverie.outputs import Target
+from reverie.report.tiles import MISSING
 from reverie.train.folder import RunFolder
 
 GOLDEN = Path(__file__).parent / "golden" / "cli.json"
@@ -55,10 +57,6 @@ class StubRun:
 
     def log_z(self) -> Any:
         return self.known
-
-    def impute(self, x: Any, mask: Any, **how: Any) -> np.ndarray:
-        self.asked = {"x": x, "mask": mask, **how}
-        return np.array([[1.0, np.nan], [0.1, 3.0]])
 
     def encode(self, x: Any, **how: Any) -> np.ndarray:
         return np.ones((3, 2), np.float32)
@@ -354,11 +352,45 @@ def test_evaluate_tells_both_sides_of_log_z(stub: Stub, capsys: Any) -> None:
     assert [end["error"] for end in record["log_z"]["rounds"][-1]["ends"]] == [0.02, 0.03]
 
 
-def test_impute_hands_over_the_rule_and_leaves_unknown_cells_empty(stub: Stub, capsys: Any) -> None:
+def filled(monkeypatch: pytest.MonkeyPatch, truth: float = np.nan) -> dict[str, Any]:
+    """Put filled-in rows in the place of imputation; what is asked of it appears in the answer."""
+    seen: dict[str, Any] = {}
+    rows = np.array([[1.0, np.nan], [0.1, 3.0]])
+
+    def completed(run: Any, x: Any, mask: Any, **how: Any) -> Completed:
+        seen.update(x=x, mask=mask, **how)
+        return Completed(rows, np.array([[1.0, np.nan], [np.nan, 3.0]]), np.array([[1.0, np.nan], [truth, 3.0]]))
+
+    monkeypatch.setattr("reverie.completing.completed", completed)
+    return seen
+
+
+def test_impute_hands_over_the_rule_and_leaves_unknown_cells_empty(
+    stub: Stub, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = filled(monkeypatch)
     code, _ = run_json(["impute", "d", "--input", "i.csv", "--mask", "drop:0.6", "--out", "f.csv"], capsys)
     assert code == 0 and Path("f.csv").read_text() == "a,b\n1,\n0.1,3\n"
     asked = {"x": Path("i.csv"), "mask": "drop:0.6", "iterations": 100, "seed": 0, "label": None}
-    assert stub.run_.asked == asked
+    assert seen == asked
+
+
+@pytest.mark.parametrize(("truth", "names"), [(np.nan, 2), (0.2, 3)])
+def test_a_picture_of_filled_in_rows_shows_what_was_known_and_the_truth_beside(
+    stub: Stub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, truth: float, names: int
+) -> None:
+    from PIL import Image
+
+    filled(monkeypatch, truth)
+    assert cli.main(["impute", "d", "--input", "i.csv", "--out", "f.png"]) == 0
+    said, path = capsys.readouterr().out.splitlines()
+    expected = ["known (what is not: amber)", "filled in", "truth"][:names]
+    assert path == "f.png" and said == f"of each row, from left to right: {', '.join(expected)}"
+    pixels = np.asarray(Image.open("f.png").convert("RGB"), int)
+    zoom = (pixels.shape[1] - 2 * (names - 1)) // (2 * names)
+    looks = [pixels[-1, look * (2 * zoom + 2)].tolist() for look in range(names)]
+    # The second row's first cell: unknown, filled in by 0.1, in truth 0.2, on a scale from 0.1 to 3.
+    assert looks[:2] == [list(MISSING[:3]), [0, 0, 0]] and looks[2:] == [[9, 9, 9]][: names - 2]
 
 
 def test_encode_and_score_name_their_columns(stub: Stub, capsys: pytest.CaptureFixture[str]) -> None:

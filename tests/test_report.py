@@ -664,6 +664,15 @@ def test_a_grid_keeps_to_the_limits_it_is_given(tmp_path: Path) -> None:
     assert pixels[[0, 0, -1, -1], [0, -1, 0, -1]].tolist() == [0, 0, 128, 255]
 
 
+def test_looks_at_one_row_stand_closer_than_rows(tmp_path: Path) -> None:
+    dark, bright = np.zeros((2, 64, 64)), np.ones((2, 64, 64))
+    pixels = read_png(tiles.save_grid(dark, tmp_path / "x.png", beside=[bright], columns=2))
+    edges = np.flatnonzero(np.diff(pixels[0].astype(int)))
+    assert edges.tolist() == [63, 2 * 64 + 2 + 9, 3 * 64 + 2 + 9] and pixels.shape[1] == 4 * 64 + 2 * 2 + 10
+    with pytest.raises(ValueError, match="division"):
+        tiles.save_grid(dark, tmp_path / "y.png", beside=[bright[:1]])
+
+
 def test_a_missing_cell_is_amber() -> None:
     assert tuple(tiles.colours(np.array([[[[np.nan]]]]))[0, 0, 0]) == tiles.MISSING
 

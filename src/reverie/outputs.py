@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +62,7 @@ class Target:
         array: np.ndarray,
         columns: Sequence[str] | None = None,
         limits: Callable[[], tuple[float, float] | None] = lambda: None,
+        looks: Mapping[str, np.ndarray] | None = None,
     ) -> Path:
         """Write rows (n, ...) in the form of the ending, whole or not at all.
 
@@ -69,6 +70,7 @@ class Target:
             array: rows; a .csv gets them flat, a .png as pictures side by side.
             columns: the names of a .csv's columns, where they are known.
             limits: asked, for images in a .png, which values are black and white; None where that is not known.
+            looks: what a .png shows of each row instead, side by side; see `said`.
 
         Raises:
             ReverieError: when the disk is full, or the rows are no pictures.
@@ -77,7 +79,8 @@ class Target:
         if ending == ".png":
             from reverie.report.tiles import save_grid
 
-            return save_grid(array, self.path, limits=limits() if array.ndim > 2 else None)
+            first, *beside = [array] if looks is None else looks.values()
+            return save_grid(first, self.path, beside=beside, limits=limits() if array.ndim > 2 else None)
         from reverie.files import npz_bytes, write_atomic
 
         if ending == ".csv":
@@ -86,6 +89,11 @@ class Target:
             content = npz_bytes({"x": array}) if ending == ".npz" else npy_bytes(array)
         write_atomic(self.path, content)
         return self.path
+
+    def said(self, looks: Mapping[str, np.ndarray]) -> list[str]:
+        """Return the line that says what stands side by side in a picture; nothing of other files."""
+        shown = ", ".join(looks)
+        return [f"of each row, from left to right: {shown}"] if self.path.suffix.lower() == ".png" else []
 
 
 def _holds(source: Path, place: Path) -> bool:

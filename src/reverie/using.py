@@ -125,11 +125,17 @@ def impute(
 ) -> Answer:
     """Fill in what is missing.
 
+    A .png shows each row as it was known (what was not is amber), filled in and, where it is known, in truth.
+
     Example: reverie impute runs/vae-table-1 --input table.csv --mask nan --out filled.csv
     """
     target, run = outputs.Target.check(out, read=(input, mask)), load(folder)
-    filled = run.impute(input, mask, iterations=iterations, seed=seed, label=class_)
-    return written(target.write(filled, run.facts.columns, lambda: _limits(run)), rows=len(filled))
+    from reverie.completing import completed
+
+    found = completed(run, input, mask, iterations=iterations, seed=seed, label=class_)
+    looks = found.looks()
+    path = target.write(found.rows, run.facts.columns, lambda: _limits(run), looks)
+    return Answer({"out": path, "rows": len(found.rows)}, [*target.said(looks), str(path)])
 
 
 def reconstruct(
@@ -146,6 +152,8 @@ def reconstruct(
 ) -> Answer:
     """Give back each row as the model sees it, without its noise; the worst given back are the odd ones out.
 
+    A .png shows each row beside what is given back.
+
     Example: reverie reconstruct runs/autoencoder-digits-1 --input noisy.npy --out clean.png --errors errors.csv
     """
     target = outputs.Target.check(out, read=(input,))
@@ -158,13 +166,16 @@ def reconstruct(
 
     rows = new_rows(run, input)
     found, squares = rebuilt(run, rows, seed=seed, label=class_)
-    path = target.write(found, run.facts.columns, lambda: _limits(run))
+    looks = {"given": rows.reshape(found.shape), "given back": found}
+    path = target.write(found, run.facts.columns, lambda: _limits(run), looks)
     worst = (-squares).argsort(kind="stable")[:5].tolist()
     said = "worst (rows from 0): " + ", ".join(f"row {row} ({squares[row]:.4g})" for row in worst)
     files = {"out": path}
     if told is not None:
         files["errors"] = outputs.write_scores(told, squares, rows, "squared_error")
-    return Answer({**files, "rows": len(squares), "worst": worst}, [said, *map(str, files.values())])
+    return Answer(
+        {**files, "rows": len(squares), "worst": worst}, [said, *target.said(looks), *map(str, files.values())]
+    )
 
 
 def encode(
