@@ -204,6 +204,10 @@ def test_help_of_one_model_imports_that_model_alone() -> None:
         ("sampel", "sampel: no such verb; did you mean 'sample'?"),
         ("train vea --data digits", "model: there is no 'vea'; did you mean 'vae'?"),
         ("train vae --data digits --latnt 3", "--latnt: reverie train has no such option; did you mean '--latent'?"),
+        (
+            "train autoencoder --data digits --conditional",
+            "--conditional: reverie train has no such option for autoencoder; aae, gan, gmmn, ",
+        ),
         ("train vae --data digits --adam.epsilom=1", "did you mean '--adam.epsilon'?"),
         ("train vae --data digits --epohs 3", "did you mean '--epochs'?"),
         ("train vae --data digits --hidden a", "hidden: 'a' is not a list of lists"),
@@ -472,10 +476,28 @@ def test_runs_are_listed_and_a_damaged_one_hides_no_other(capsys: pytest.Capture
     assert cli.main(["runs"]) == 0
     out = capsys.readouterr().out
     assert "5 / 20" in out and "-17.30 +- 0.20" in out and "b-1" in out
-    assert "Those in runs; `reverie runs FOLDER` lists others." in out
+    assert "Those in runs and this folder, two deep; `reverie runs FOLDER ...` lists those elsewhere." in out
     Path("elsewhere").mkdir()
     assert cli.main(["runs", "elsewhere"]) == 0
-    assert "No runs in elsewhere" in (out := capsys.readouterr().out) and "`reverie runs FOLDER`" in out
+    assert "No runs in elsewhere, two deep" in (out := capsys.readouterr().out) and "`reverie runs FOLDER ...`" in out
+
+
+def test_runs_are_found_wherever_they_lie(capsys: pytest.CaptureFixture[str]) -> None:
+    for place in ("runs/a-1", "runs/many/seed-0", "runs/many/seed-1", "cleaner", "far/away/odd"):
+        Path(place).mkdir(parents=True)
+        Path(place, "run.json").write_text(json.dumps({"format": 1, "model": "vae"}))
+
+    def listed(*words: str) -> tuple[list[str], list[str]]:
+        code, record = run_json(["runs", *words], capsys)
+        assert code == 0
+        return [one["run"] for one in record["runs"]], record["looked"]
+
+    here = ["runs/a-1", "runs/many/seed-0", "runs/many/seed-1", "cleaner"]
+    assert listed() == (here, ["runs", "."]), "each of them once, and those that --run put into this folder"
+    assert listed("far") == (["far/away/odd"], ["far"])
+    assert listed("cleaner", "far/away") == (["cleaner", "far/away/odd"], ["cleaner", "far/away"])
+    assert cli.main(["runs", "far", "nowhere"]) == 2
+    assert capsys.readouterr().err == "reverie: nowhere: there is no such folder; name one that holds runs\n"
 
 
 def test_data_lists_the_catalogue_and_understands_a_file(capsys: pytest.CaptureFixture[str]) -> None:
