@@ -414,6 +414,17 @@ def test_scores_say_which_rows_are_the_lowest_and_lack_cells(stub: Stub, capsys:
     np.testing.assert_array_equal(np.load("s.npy"), [-1.0, -2.5])
 
 
+def test_scores_of_a_folder_call_each_row_by_its_file(stub: Stub, capsys: pytest.CaptureFixture[str]) -> None:
+    from PIL import Image
+
+    for name in ("cats/2.png", "cats/10.png"):
+        Path("pictures", name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(Path("pictures", name))
+    assert cli.main(["score", "d", "--input", "pictures", "--out", "s.csv"]) == 0
+    assert "lowest (rows from 0): row 1 cats/2.png (-2.50), row 0 cats/10.png (-1.00)\n" in capsys.readouterr().out
+    assert Path("s.csv").read_text() == "row,log_likelihood,name\n0,-1,cats/10.png\n1,-2.5,cats/2.png\n"
+
+
 @pytest.mark.parametrize(
     "words", ["score d --input", "encode d --input", "impute d --input", "impute d --input i --mask"]
 )

@@ -65,6 +65,7 @@ def need_likelihood(run: Trained, verb: str) -> None:
     """
     if isinstance(run.model, Judged):
         use = ", `reverie encode` uses it" if isinstance(run.model, Encodes) else ""
+        use += ", `reverie reconstruct --errors` finds its odd rows" if isinstance(run.model, Reconstructs) else ""
         instead = f"`reverie evaluate` judges it{use}"
         raise ReverieError(f"{verb}: {run.record['model']} is no model of the rows; {instead}")
 

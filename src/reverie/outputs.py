@@ -127,26 +127,46 @@ def csv_bytes(array: np.ndarray, columns: Sequence[str] | None = None) -> bytes:
     writer = csv.writer(buffer, lineterminator="\n")
     if columns and len(columns) == rows.shape[1]:
         writer.writerow(columns)
-    cell = _real if rows.dtype.kind == "f" else str
+    cell = _real if rows.dtype.kind in "fO" else str
     # Row by row as NumPy's own scalars: the shortest text of a float32 is not that of the float64 it becomes.
     writer.writerows([cell(value) for value in row] for row in rows)
     return buffer.getvalue().encode()
 
 
 def _real(value: Any) -> str:
+    if isinstance(value, str):
+        return value
     if value != value:
         return ""
     return str(int(value)) if value.is_integer() and abs(value) < _WHOLE else str(value)
 
 
-def write_scores(target: Target, values: np.ndarray, rows: np.ndarray, name: str = "log_likelihood") -> Path:
-    """Write a number a row; a .csv names it, and says which row of the input it is, from 0, and what cells it lacks."""
+def write_scores(
+    target: Target,
+    values: np.ndarray,
+    rows: np.ndarray,
+    name: str = "log_likelihood",
+    titles: Sequence[str] = (),
+) -> Path:
+    """Write a number a row; a .csv names it, and says which row of the input it is, from 0, and what cells it lacks.
+
+    Args:
+        titles: what each row is called, such as its file; the last column of a .csv, where rows have names.
+    """
     import numpy as np
 
     if target.path.suffix.lower() != ".csv":
         return target.write(values)
     missing = np.isnan(rows).sum(axis=1)
-    columns = {"row": np.arange(len(values)), name: values}
+    columns: dict[str, np.ndarray] = {"row": np.arange(len(values), dtype=np.float64), name: values}
     # A row that lacks cells has fewer to be unlikely in: its number is not one to compare with a whole row's.
-    columns |= {"missing": missing} if missing.any() else {}
-    return target.write(np.column_stack(list(columns.values())), list(columns))
+    columns |= {"missing": missing.astype(np.float64)} if missing.any() else {}
+    columns |= {"name": np.asarray(titles)} if titles else {}
+    table = np.column_stack([column.astype(object) for column in columns.values()])
+    return target.write(table, list(columns))
+
+
+def ranked(order: Sequence[int], values: np.ndarray, form: str, titles: Sequence[str] = ()) -> str:
+    """Return rows and their values as a line tells them, by name where they have one."""
+    told = [f"row {row}" + (f" {titles[row]}" if titles else "") for row in order]
+    return ", ".join(f"{what} ({values[row]:{form}})" for what, row in zip(told, order, strict=True))

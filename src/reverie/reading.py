@@ -15,6 +15,7 @@ from reverie import asking
 from reverie import data as data_floor
 from reverie.data import text
 from reverie.data.dataset import Dataset, Rows
+from reverie.data.like import titles
 from reverie.data.splits import RANDOM, divide
 from reverie.errors import ReverieError
 from reverie.estimate import Estimate
@@ -202,8 +203,7 @@ def _titles(run: Trained, split: str) -> list[str]:
 
 def _titles_of(source: Any) -> list[str]:
     """Return what the documents of a file or folder of texts are called; nothing for anything else."""
-    named = _named(str(source)) if isinstance(source, str | Path) else {}
-    return [title for split in named.values() for title in split]
+    return titles(source) if isinstance(source, str | Path) and not _has_name(str(source)) else []
 
 
 def _named(source: str) -> Mapping[str, Sequence[str]]:

@@ -161,6 +161,7 @@ def reconstruct(
         raise ReverieError(f"errors: {errors} is where the rows go (--out); name another")
     run = load(folder)
     from reverie.asking import new_rows
+    from reverie.data.like import titles
     from reverie.rebuilding import rebuilt
 
     rows = new_rows(run, input)
@@ -168,10 +169,11 @@ def reconstruct(
     looks = {"given": rows.reshape(found.shape), "given back": found}
     path = target.write(found, run.facts.columns, lambda: _limits(run), looks)
     worst = (-squares).argsort(kind="stable")[:5].tolist()
-    said = "worst (rows from 0): " + ", ".join(f"row {row} ({squares[row]:.4g})" for row in worst)
+    names = titles(input)
+    said = f"worst (rows from 0): {outputs.ranked(worst, squares, '.4g', names)}"
     files = {"out": path}
     if told is not None:
-        files["errors"] = outputs.write_scores(told, squares, rows, "squared_error")
+        files["errors"] = outputs.write_scores(told, squares, rows, "squared_error", names)
     return Answer(
         {**files, "rows": len(squares), "worst": worst}, [said, *target.said(looks), *map(str, files.values())]
     )
@@ -204,14 +206,16 @@ def score(
     """
     target, run = outputs.Target.check(out, TABLES, read=(input,)), load(folder)
     from reverie.asking import new_rows
+    from reverie.data.like import titles
     from reverie.estimate import of_windows
 
     rows = new_rows(run, input)
     values, record = run.score(rows, samples=samples, seed=seed, progress=progress.for_stderr())
     name = "parzen" if of_windows(record.to_json()) else "log_likelihood"
-    path = outputs.write_scores(target, values, rows, name)
+    names = titles(input)
+    path = outputs.write_scores(target, values, rows, name, names)
     lowest = values.argsort(kind="stable")[:5].tolist()
-    said = "lowest (rows from 0): " + ", ".join(f"row {row} ({values[row]:.2f})" for row in lowest)
+    said = f"lowest (rows from 0): {outputs.ranked(lowest, values, '.2f', names)}"
     found = {"out": path, "rows": len(values), name: record, "lowest": lowest}
     return Answer(found, [f"mean {record}", said, str(path)])
 
