@@ -500,3 +500,10 @@ def test_titles_are_those_of_the_rows_that_are_read(tmp_path: Path, split: str) 
     np.testing.assert_array_equal(rows[:, 0], 20.0 * np.asarray(numbers) + 5)
     assert len(numbers) == (6 if split else 12)
     assert titles("digits") == titles(np.zeros((2, 3))) == []
+
+
+def test_colour_is_not_called_grey() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3)).astype(np.uint8)
+    said = " ".join(data.load(pixels).notes)
+    assert "in colour" in said and "levels of red, green and blue" in said and "grey" not in said
+    assert "grey values" in " ".join(data.load(pixels[..., 0]).notes)
