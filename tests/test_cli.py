@@ -204,6 +204,8 @@ def test_help_of_one_model_imports_that_model_alone() -> None:
         ("sampel", "sampel: no such verb; did you mean 'sample'?"),
         ("train vea --data digits", "model: there is no 'vea'; did you mean 'vae'?"),
         ("train vae --data digits --latnt 3", "--latnt: reverie train has no such option; did you mean '--latent'?"),
+        ("train vae --conv --data digits", "--conv: needs a value after it, int,...; see `reverie train vae --help`"),
+        ("train vae --data digits --adam.epsilon", "--adam.epsilon: needs a value after it, float"),
         (
             "train autoencoder --data digits --conditional",
             "--conditional: reverie train has no such option for autoencoder; aae, gan, gmmn, ",

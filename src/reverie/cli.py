@@ -111,6 +111,8 @@ def _answer(words: list[str]) -> Answer | None:
     if words[:1] == ["train"]:
         model = train_command.model_of(words[1:], _valued())
     app = application(model)
+    if model is not None and "--help" not in words:
+        train_command.refuse_without_value(words, model)
     try:
         command, bound, _ = app.parse_args(words)
     except CycloptsError as error:
