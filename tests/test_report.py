@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -21,7 +22,7 @@ from sklearn.datasets import load_digits
 from reverie.errors import ReverieError
 from reverie.estimate import Estimate, paired_difference
 from reverie.report import figures, microscope, page, sections, sections_memory, strips, tables, tiles
-from reverie.report.reading import RunView
+from reverie.report.reading import Number, RunView
 from reverie.report.sections_about import command, spelled
 from reverie.report.style import RUNS, inline_svg
 
@@ -662,6 +663,16 @@ def test_a_grid_keeps_to_the_limits_it_is_given(tmp_path: Path) -> None:
     images = np.array([[[-9.0, 0.0]], [[5.0, 99.0]]])
     pixels = read_png(tiles.save_grid(images, tmp_path / "x.png", columns=1, limits=(0.0, 10.0)))
     assert pixels[[0, 0, -1, -1], [0, -1, 0, -1]].tolist() == [0, 0, 128, 255]
+
+
+def test_notes_on_numbers_stand_once_below_their_table() -> None:
+    record = Estimate(4.0, 0.1, 0.0, 20, "exact", "network", unit="squares", note="summed over cells")
+    found = [Number(name, "test", record) for name in ("squared_error", "other")]
+    found.append(Number("third", "test", replace(record, note=None)))
+    block = sections._all_numbers(found)
+    text = str(block.body)
+    assert text.count("[1]") == 2 and "[2]" not in text and "note" not in text
+    assert block.caption.endswith("[1] summed over cells.")
 
 
 def test_looks_at_one_row_stand_closer_than_rows(tmp_path: Path) -> None:
