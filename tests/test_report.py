@@ -12,6 +12,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from sklearn.datasets import load_digits
 
 from reverie.errors import ReverieError
 from reverie.estimate import Estimate, paired_difference
-from reverie.report import figures, microscope, page, sections, sections_memory, strips, tables, tiles
+from reverie.report import figures, microscope, page, sections, sections_memory, sections_missing, strips, tables, tiles
 from reverie.report.reading import Number, RunView
 from reverie.report.sections_about import command, spelled
 from reverie.report.style import RUNS, inline_svg
@@ -673,6 +674,17 @@ def test_notes_on_numbers_stand_once_below_their_table() -> None:
     text = str(block.body)
     assert text.count("[1]") == 2 and "[2]" not in text and "note" not in text
     assert block.caption.endswith("[1] summed over cells.")
+
+
+def test_scores_that_real_values_have_not_are_no_columns() -> None:
+    nan = np.nan
+    kept = {"ways": np.asarray(["the model", "base rates"]), "scores": np.asarray([[0.4, nan, nan], [1.2, nan, nan]])}
+    real = sections_missing._ways(SimpleNamespace(arrays=lambda name: kept), {"half": "half"})  # type: ignore[arg-type]
+    assert real is not None and real.body["head"] == ["hidden", "filled in by", "mean squared error"]
+    assert "log-loss" not in real.caption and [len(row) for row in real.body["rows"]] == [3, 3]
+    kept["scores"] = np.asarray([[0.4, 9.0, 0.3], [1.2, 8.0, nan]])
+    binary = sections_missing._ways(SimpleNamespace(arrays=lambda name: kept), {"half": "half"})  # type: ignore[arg-type]
+    assert binary is not None and len(binary.body["head"]) == 5 and "log-loss" in binary.caption
 
 
 def test_looks_at_one_row_stand_closer_than_rows(tmp_path: Path) -> None:
