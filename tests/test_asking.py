@@ -18,11 +18,12 @@ import pytest
 from PIL import Image
 
 import reverie
-from reverie import asking, picturing, showing, using
 from reverie import data as data_floor
+from reverie import masking, picturing, showing, using
 from reverie.data import load
 from reverie.data.dataset import Dataset
 from reverie.errors import Interrupted, ReverieError
+from reverie.evaluate import impute as imputing
 from reverie.progress import Quiet
 from reverie.train import checkpoint
 from reverie.train.folder import RunFolder
@@ -88,13 +89,13 @@ def test_missing_cells_of_real_columns_start_where_those_columns_are(
 ) -> None:
     """Both in `impute` and in the report: 0 is the mean of a column in the model's units, [0, 1] is not its range."""
     centres = []
-    real = asking.imputing.impute
+    real = imputing.impute
 
     def spy(*arguments: Any, **how: Any) -> Any:
         centres.append(how["centre"])
         return real(*arguments, **how)
 
-    monkeypatch.setattr(asking.imputing, "impute", spy)
+    monkeypatch.setattr(imputing, "impute", spy)
     run = reverie.load(runs["whole"])
     run.impute(holed()[:4], iterations=1)
     picturing.imputation(run)
@@ -131,8 +132,8 @@ def test_a_constant_column_comes_back_as_it_is(constant: Path) -> None:
 def test_a_guess_of_a_constant_column_is_never_shown_to_the_model(constant: Path) -> None:
     """It was trained without the column; frames are what the encoder meets in the iteration after."""
     run = reverie.load(constant)
-    rows, centre = asking.soft_view(run.facts, flat(2)), asking.imputing.centre_of(run.facts)
-    found = asking.imputing.impute(run.model, rows, np.zeros((2, 4), bool), iterations=2, frames=(1, 2), centre=centre)
+    rows, centre = masking.soft_view(run.facts, flat(2)), imputing.centre_of(run.facts)
+    found = imputing.impute(run.model, rows, np.zeros((2, 4), bool), iterations=2, frames=(1, 2), centre=centre)
     assert np.isnan(found.frames[:, :, 1]).all() and np.isfinite(found.frames[:, :, [0, 2, 3]]).all()
 
 
@@ -155,7 +156,7 @@ def test_a_grey_cell_that_is_missing_stays_so_when_it_is_cut() -> None:
     images[0, 0, 0] = 0.4
     facts = load(images, binarisation="threshold")
     np.testing.assert_array_equal(
-        np.isnan(asking.soft_view(facts, images.reshape(30, 64))), np.isnan(images.reshape(30, 64))
+        np.isnan(masking.soft_view(facts, images.reshape(30, 64))), np.isnan(images.reshape(30, 64))
     )
 
 
@@ -215,9 +216,17 @@ def test_pictures_of_real_values_are_on_the_scale_of_the_training_rows(
     assert pixels[0] == 255 and (pixels[1] > 0) == gone, "black is the least of the training rows, where they are"
 
 
-def test_rows_of_a_table_and_binary_images_have_no_limits() -> None:
-    for rows in (table(), (np.random.default_rng(0).random((60, 4, 4)) < 0.5).astype(np.float32)):
-        assert showing.limits(Drawing(data_floor.load(rows), rows)) is None  # type: ignore[arg-type]
+def test_the_scale_of_a_picture_is_that_of_its_law() -> None:
+    """A grey model whose draws are all pale must look pale, whatever the least and greatest of them are."""
+    assert showing.limits(Drawing(data_floor.load(table()), table())) is None  # type: ignore[arg-type]
+    bits = (np.random.default_rng(0).random((60, 4, 4)) < 0.5).astype(np.uint8)
+    for rows, law, ends in (
+        (bits, None, (0.0, 1.0)),
+        (255 * bits, "bernoulli", (0.0, 255.0)),
+        (5 * bits, "categorical", (0.0, 5.0)),
+    ):
+        found = data_floor.load(rows, likelihood=law)
+        assert showing.limits(Drawing(found, rows)) == ends, law  # type: ignore[arg-type]
 
 
 class Remembering:

@@ -18,7 +18,7 @@ import optax
 import pytest
 
 import reverie
-from reverie import cli, models, using
+from reverie import class_answer, cli, models
 from reverie import data as data_floor
 from reverie.errors import Interrupted, ReverieError
 from reverie.evaluate import baselines, classification
@@ -370,12 +370,25 @@ def test_a_classifier_that_was_still_learning_is_told_to_go_on(labels: int | Non
     found = {"rows": {"train": 1000}, "labels": labels}
     plan = {"plan": {"steps": 1000}}
     rising = SimpleNamespace(path="runs/dbm/classifier", record=plan, journal=lambda: journal(0.2, 0.4, 0.6, 0.7, 0.75))
-    hint = using._unlearnt(rising, found)
+    hint = class_answer.unlearnt(rising, found)
     assert hint is not None and re.search(r"classifier: .*still falling, by 5\.00 % .*" + words, hint)
     settled = SimpleNamespace(path="x", record=plan, journal=lambda: journal(0.2, 0.9, 0.9, 0.901, 0.902))
-    assert using._unlearnt(settled, found) is None
+    assert class_answer.unlearnt(settled, found) is None
     settled.record = {"plan": {"steps": 26}}
-    assert "26 steps alone, which are few" in str(using._unlearnt(settled, found))
+    assert "26 steps alone, which are few" in str(class_answer.unlearnt(settled, found))
+
+
+def test_what_to_do_about_a_net_stands_under_the_table() -> None:
+    test = SimpleNamespace(value=0.2)
+    one = {"method": "fine-tuned/seed-0", "title": "fine-tuned stack", "kept": False, "chosen": "8", "test": test,
+           "low": 0.1, "high": 0.3, "seconds": 1.0, "seed": 0}  # fmt: skip
+    found = {"data": "d", "rows": {"train": 100, "test": 10}, "labels": None, "results": [one]}
+    few = SimpleNamespace(path="d/classifier", record={"plan": {"steps": 26}}, journal=list)
+    answer = class_answer.answer(found, Path("d"), [few])
+    first, table, hint, last = answer.shown
+    assert "learnt from 100 rows" in first and table.row_count == 1
+    assert "26 steps alone" in hint and "reverie report d" in last
+    assert answer.record["hints"] == [hint] and class_answer.answer(found, Path("d")).record["hints"] == []
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,14 @@ import numpy as np
 import pytest
 
 from reverie import cli, files, models, settings, train_command
+from reverie.completing import Completed
 from reverie.data import load as load_data
 from reverie.errors import Interrupted, ReverieError
 from reverie.estimate import Estimate
 from reverie.evaluate.annealing import End
 from reverie.evaluate.log_z import LogZ, Round
 from reverie.outputs import Target
+from reverie.report.tiles import MISSING
 from reverie.train.folder import RunFolder
 
 GOLDEN = Path(__file__).parent / "golden" / "cli.json"
@@ -55,10 +57,6 @@ class StubRun:
 
     def log_z(self) -> Any:
         return self.known
-
-    def impute(self, x: Any, mask: Any, **how: Any) -> np.ndarray:
-        self.asked = {"x": x, "mask": mask, **how}
-        return np.array([[1.0, np.nan], [0.1, 3.0]])
 
     def encode(self, x: Any, **how: Any) -> np.ndarray:
         return np.ones((3, 2), np.float32)
@@ -206,6 +204,12 @@ def test_help_of_one_model_imports_that_model_alone() -> None:
         ("sampel", "sampel: no such verb; did you mean 'sample'?"),
         ("train vea --data digits", "model: there is no 'vea'; did you mean 'vae'?"),
         ("train vae --data digits --latnt 3", "--latnt: reverie train has no such option; did you mean '--latent'?"),
+        ("train vae --conv --data digits", "--conv: needs a value after it, int,...; see `reverie train vae --help`"),
+        ("train vae --data digits --adam.epsilon", "--adam.epsilon: needs a value after it, float"),
+        (
+            "train autoencoder --data digits --conditional",
+            "--conditional: reverie train has no such option for autoencoder; aae, gan, gmmn, ",
+        ),
         ("train vae --data digits --adam.epsilom=1", "did you mean '--adam.epsilon'?"),
         ("train vae --data digits --epohs 3", "did you mean '--epochs'?"),
         ("train vae --data digits --hidden a", "hidden: 'a' is not a list of lists"),
@@ -354,11 +358,45 @@ def test_evaluate_tells_both_sides_of_log_z(stub: Stub, capsys: Any) -> None:
     assert [end["error"] for end in record["log_z"]["rounds"][-1]["ends"]] == [0.02, 0.03]
 
 
-def test_impute_hands_over_the_rule_and_leaves_unknown_cells_empty(stub: Stub, capsys: Any) -> None:
+def filled(monkeypatch: pytest.MonkeyPatch, truth: float = np.nan) -> dict[str, Any]:
+    """Put filled-in rows in the place of imputation; what is asked of it appears in the answer."""
+    seen: dict[str, Any] = {}
+    rows = np.array([[1.0, np.nan], [0.1, 3.0]])
+
+    def completed(run: Any, x: Any, mask: Any, **how: Any) -> Completed:
+        seen.update(x=x, mask=mask, **how)
+        return Completed(rows, np.array([[1.0, np.nan], [np.nan, 3.0]]), np.array([[1.0, np.nan], [truth, 3.0]]))
+
+    monkeypatch.setattr("reverie.completing.completed", completed)
+    return seen
+
+
+def test_impute_hands_over_the_rule_and_leaves_unknown_cells_empty(
+    stub: Stub, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = filled(monkeypatch)
     code, _ = run_json(["impute", "d", "--input", "i.csv", "--mask", "drop:0.6", "--out", "f.csv"], capsys)
     assert code == 0 and Path("f.csv").read_text() == "a,b\n1,\n0.1,3\n"
     asked = {"x": Path("i.csv"), "mask": "drop:0.6", "iterations": 100, "seed": 0, "label": None}
-    assert stub.run_.asked == asked
+    assert seen == asked
+
+
+@pytest.mark.parametrize(("truth", "names"), [(np.nan, 2), (0.2, 3)])
+def test_a_picture_of_filled_in_rows_shows_what_was_known_and_the_truth_beside(
+    stub: Stub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, truth: float, names: int
+) -> None:
+    from PIL import Image
+
+    filled(monkeypatch, truth)
+    assert cli.main(["impute", "d", "--input", "i.csv", "--out", "f.png"]) == 0
+    said, path = capsys.readouterr().out.splitlines()
+    expected = ["known (what is not: amber)", "filled in", "truth"][:names]
+    assert path == "f.png" and said == f"of each row, from left to right: {', '.join(expected)}"
+    pixels = np.asarray(Image.open("f.png").convert("RGB"), int)
+    zoom = (pixels.shape[1] - 2 * (names - 1)) // (2 * names)
+    looks = [pixels[-1, look * (2 * zoom + 2)].tolist() for look in range(names)]
+    # The second row's first cell: unknown, filled in by 0.1, in truth 0.2, on a scale from 0.1 to 3.
+    assert looks[:2] == [list(MISSING[:3]), [0, 0, 0]] and looks[2:] == [[9, 9, 9]][: names - 2]
 
 
 def test_encode_and_score_name_their_columns(stub: Stub, capsys: pytest.CaptureFixture[str]) -> None:
@@ -376,6 +414,17 @@ def test_scores_say_which_rows_are_the_lowest_and_lack_cells(stub: Stub, capsys:
     assert "lowest (rows from 0): row 1 (-2.50), row 0 (-1.00)\n" in capsys.readouterr().out
     assert cli.main(["score", "d", "--input", "holes.csv", "--out", "s.npy"]) == 0
     np.testing.assert_array_equal(np.load("s.npy"), [-1.0, -2.5])
+
+
+def test_scores_of_a_folder_call_each_row_by_its_file(stub: Stub, capsys: pytest.CaptureFixture[str]) -> None:
+    from PIL import Image
+
+    for name in ("cats/2.png", "cats/10.png"):
+        Path("pictures", name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(Path("pictures", name))
+    assert cli.main(["score", "d", "--input", "pictures", "--out", "s.csv"]) == 0
+    assert "lowest (rows from 0): row 1 cats/2.png (-2.50), row 0 cats/10.png (-1.00)\n" in capsys.readouterr().out
+    assert Path("s.csv").read_text() == "row,log_likelihood,name\n0,-1,cats/10.png\n1,-2.5,cats/2.png\n"
 
 
 @pytest.mark.parametrize(
@@ -440,10 +489,28 @@ def test_runs_are_listed_and_a_damaged_one_hides_no_other(capsys: pytest.Capture
     assert cli.main(["runs"]) == 0
     out = capsys.readouterr().out
     assert "5 / 20" in out and "-17.30 +- 0.20" in out and "b-1" in out
-    assert "Those in runs; `reverie runs FOLDER` lists others." in out
+    assert "Those in runs and this folder, two deep; `reverie runs FOLDER ...` lists those elsewhere." in out
     Path("elsewhere").mkdir()
     assert cli.main(["runs", "elsewhere"]) == 0
-    assert "No runs in elsewhere" in (out := capsys.readouterr().out) and "`reverie runs FOLDER`" in out
+    assert "No runs in elsewhere, two deep" in (out := capsys.readouterr().out) and "`reverie runs FOLDER ...`" in out
+
+
+def test_runs_are_found_wherever_they_lie(capsys: pytest.CaptureFixture[str]) -> None:
+    for place in ("runs/a-1", "runs/many/seed-0", "runs/many/seed-1", "cleaner", "far/away/odd"):
+        Path(place).mkdir(parents=True)
+        Path(place, "run.json").write_text(json.dumps({"format": 1, "model": "vae"}))
+
+    def listed(*words: str) -> tuple[list[str], list[str]]:
+        code, record = run_json(["runs", *words], capsys)
+        assert code == 0
+        return [one["run"] for one in record["runs"]], record["looked"]
+
+    here = ["runs/a-1", "runs/many/seed-0", "runs/many/seed-1", "cleaner"]
+    assert listed() == (here, ["runs", "."]), "each of them once, and those that --run put into this folder"
+    assert listed("far") == (["far/away/odd"], ["far"])
+    assert listed("cleaner", "far/away") == (["cleaner", "far/away/odd"], ["cleaner", "far/away"])
+    assert cli.main(["runs", "far", "nowhere"]) == 2
+    assert capsys.readouterr().err == "reverie: nowhere: there is no such folder; name one that holds runs\n"
 
 
 def test_data_lists_the_catalogue_and_understands_a_file(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 
 from reverie import data
 from reverie.data.dataset import Dataset
+from reverie.data.like import titles
 from reverie.errors import ReverieError
 from reverie.evaluate.baseline import independent_baseline
 
@@ -484,3 +485,25 @@ def test_images_that_are_refused(tmp_path: Path) -> None:
     (tmp_path / "deep").mkdir()
     Image.fromarray(np.arange(81, dtype=np.uint16).reshape(9, 9) * 700).save(tmp_path / "deep" / "a.png")
     refused(tmp_path / "deep", "more than 8 bits")
+
+
+@pytest.mark.parametrize("split", ["", "train", "test"])
+def test_titles_are_those_of_the_rows_that_are_read(tmp_path: Path, split: str) -> None:
+    """In the order of the rows, of the split that is taken: of a folder with a test split that one."""
+    for number in range(12):
+        part = {"": "", "train": ("train", "valid")[number % 2], "test": ("train", "test")[number % 2]}[split]
+        path = tmp_path / "pictures" / part / ("odd", "even")[number // 6] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8), 20 * number + 5, np.uint8)).save(path)
+    rows = data.load(tmp_path / "pictures", likelihood="gaussian").like(tmp_path / "pictures")
+    numbers = [int(Path(title).stem) for title in titles(tmp_path / "pictures")]
+    np.testing.assert_array_equal(rows[:, 0], 20.0 * np.asarray(numbers) + 5)
+    assert len(numbers) == (6 if split else 12)
+    assert titles("digits") == titles(np.zeros((2, 3))) == []
+
+
+def test_colour_is_not_called_grey() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3)).astype(np.uint8)
+    said = " ".join(data.load(pixels).notes)
+    assert "in colour" in said and "levels of red, green and blue" in said and "grey" not in said
+    assert "grey values" in " ".join(data.load(pixels[..., 0]).notes)

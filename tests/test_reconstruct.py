@@ -70,6 +70,13 @@ def test_of_an_autoencoder_they_average_to_what_evaluate_says(run: Any) -> None:
     assert abs(run.reconstruction_errors(stored).mean() - said) < 1e-4 * max(1.0, said)
 
 
+def test_what_does_not_score_says_how_odd_rows_are_found(run: Any) -> None:
+    with pytest.raises(
+        ReverieError, match=r"no model of the rows; .*`reverie reconstruct --errors` finds its odd rows"
+    ):
+        run.score(table()[:3])
+
+
 def test_a_draw_is_of_the_seed_and_the_row() -> None:
     data, rows = load(table()), table()[:6]
     model = engine("vae", data, hidden=((8,),), latent=(2,), batch=20).init().model

@@ -8,9 +8,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,8 +22,8 @@ from sklearn.datasets import load_digits
 
 from reverie.errors import ReverieError
 from reverie.estimate import Estimate, paired_difference
-from reverie.report import figures, microscope, page, sections, sections_memory, strips, tables, tiles
-from reverie.report.reading import RunView
+from reverie.report import figures, microscope, page, sections, sections_memory, sections_missing, strips, tables, tiles
+from reverie.report.reading import Number, RunView
 from reverie.report.sections_about import command, spelled
 from reverie.report.style import RUNS, inline_svg
 
@@ -662,6 +664,36 @@ def test_a_grid_keeps_to_the_limits_it_is_given(tmp_path: Path) -> None:
     images = np.array([[[-9.0, 0.0]], [[5.0, 99.0]]])
     pixels = read_png(tiles.save_grid(images, tmp_path / "x.png", columns=1, limits=(0.0, 10.0)))
     assert pixels[[0, 0, -1, -1], [0, -1, 0, -1]].tolist() == [0, 0, 128, 255]
+
+
+def test_notes_on_numbers_stand_once_below_their_table() -> None:
+    record = Estimate(4.0, 0.1, 0.0, 20, "exact", "network", unit="squares", note="summed over cells")
+    found = [Number(name, "test", record) for name in ("squared_error", "other")]
+    found.append(Number("third", "test", replace(record, note=None)))
+    block = sections._all_numbers(found)
+    text = str(block.body)
+    assert text.count("[1]") == 2 and "[2]" not in text and "note" not in text
+    assert block.caption.endswith("[1] summed over cells.")
+
+
+def test_scores_that_real_values_have_not_are_no_columns() -> None:
+    nan = np.nan
+    kept = {"ways": np.asarray(["the model", "base rates"]), "scores": np.asarray([[0.4, nan, nan], [1.2, nan, nan]])}
+    real = sections_missing._ways(SimpleNamespace(arrays=lambda name: kept), {"half": "half"})  # type: ignore[arg-type]
+    assert real is not None and real.body["head"] == ["hidden", "filled in by", "mean squared error"]
+    assert "log-loss" not in real.caption and [len(row) for row in real.body["rows"]] == [3, 3]
+    kept["scores"] = np.asarray([[0.4, 9.0, 0.3], [1.2, 8.0, nan]])
+    binary = sections_missing._ways(SimpleNamespace(arrays=lambda name: kept), {"half": "half"})  # type: ignore[arg-type]
+    assert binary is not None and len(binary.body["head"]) == 5 and "log-loss" in binary.caption
+
+
+def test_looks_at_one_row_stand_closer_than_rows(tmp_path: Path) -> None:
+    dark, bright = np.zeros((2, 64, 64)), np.ones((2, 64, 64))
+    pixels = read_png(tiles.save_grid(dark, tmp_path / "x.png", beside=[bright], columns=2))
+    edges = np.flatnonzero(np.diff(pixels[0].astype(int)))
+    assert edges.tolist() == [63, 2 * 64 + 2 + 9, 3 * 64 + 2 + 9] and pixels.shape[1] == 4 * 64 + 2 * 2 + 10
+    with pytest.raises(ValueError, match="division"):
+        tiles.save_grid(dark, tmp_path / "y.png", beside=[bright[:1]])
 
 
 def test_a_missing_cell_is_amber() -> None:

@@ -168,6 +168,20 @@ def test_documents_are_called_by_their_files(texts: Path, refit: bool) -> None:
             assert {data.columns[k]: int(row[k]) for k in np.flatnonzero(row)} == dict(told)  # type: ignore[index]
 
 
+@pytest.mark.parametrize("refit", [False, True])
+def test_documents_of_a_table_are_called_by_their_rows_there(tmp_path: Path, refit: bool) -> None:
+    counts = np.random.default_rng(0).integers(0, 9, (40, 5)) + np.eye(5, dtype=int)[np.arange(40) % 5]
+    np.savetxt(tmp_path / "counts.csv", counts, fmt="%d", delimiter=",")
+    arguments = {"binarisation": None, "split_rule": None, "likelihood": "counts", "seed": 3, "refit": refit}
+    source = str(tmp_path / "counts.csv")
+    data = data_floor.load(source, **arguments)
+    stub = SimpleNamespace(record={"data_arguments": {"source": source, **arguments}}, facts=data)
+    for split in ("train", "test"):
+        titles = reading._titles(stub, split)  # type: ignore[arg-type]
+        rows = [int(title.removeprefix("row ")) for title in titles]
+        np.testing.assert_array_equal(counts[rows], data.splits[split].x)
+
+
 def test_documents_found_in_texts_of_ones_own_are_named(
     run: reverie.Run, texts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,14 +16,12 @@ from reverie.data.dataset import Dataset, Rows
 from reverie.errors import Interrupted, ReverieError
 from reverie.estimate import Estimate
 from reverie.evaluate import annealed, measure, observed, parzen, tasks
-from reverie.evaluate import impute as imputing
 from reverie.evaluate.certify import in_file_units
 from reverie.evaluate.chains import BLOCK
 from reverie.evaluate.log_z import LogZ
 from reverie.evaluate.measure import view
 from reverie.evaluate.rows import Watch
 from reverie.files import npz_bytes, write_atomic
-from reverie.masking import known_cells, soft_view
 from reverie.prob.abilities import Encodes, OfWords, Reconstructs, Remembers
 from reverie.prob.contracts import Coloured, Energy, Implicit, Judged, Latent
 from reverie.progress import Progress, Quiet
@@ -67,6 +65,7 @@ def need_likelihood(run: Trained, verb: str) -> None:
     """
     if isinstance(run.model, Judged):
         use = ", `reverie encode` uses it" if isinstance(run.model, Encodes) else ""
+        use += ", `reverie reconstruct --errors` finds its odd rows" if isinstance(run.model, Reconstructs) else ""
         instead = f"`reverie evaluate` judges it{use}"
         raise ReverieError(f"{verb}: {run.record['model']} is no model of the rows; {instead}")
 
@@ -139,41 +138,6 @@ def encode(run: Trained, x: Any, *, label: str | int | None = None) -> np.ndarra
 def new_rows(run: Trained, x: Any) -> np.ndarray:
     """Return rows to be scored or encoded, in the file's units; a model that never saw a missing cell takes none."""
     return run.facts.like(x, missing=run.facts.missing and not run.facts.whole)
-
-
-def impute(
-    run: Trained,
-    x: Any,
-    mask: Any = None,
-    *,
-    iterations: int = 100,
-    seed: int = 0,
-    label: str | int | None = None,
-) -> np.ndarray:
-    """Return x with its missing cells filled in by the model's means, shape (n, *shape), in the file's own units.
-
-    Args:
-        x: a file or array; NaN is missing.
-        mask: True where a cell is known (array, or a file of 0 and 1), or a rule (``drop:0.6``, ``rect:12``,
-            ``half``, ``nan``); None is ``nan``.
-        iterations: of decoding one's own guess; sweeps of an energy with the known cells held, the second half of
-            which are averaged.
-        seed: of the start and the draws.
-        label: class of the rows (class-conditional models, which need it).
-    """
-    need(run, "impute")
-    (model, label), data = asked_of(run, label), run.facts
-    stored = data.like(x)
-    rows, given = soft_view(data, stored), told_class(run, len(stored), label, "impute")
-    # The model never sees a constant column, but what was given of it is known all the same.
-    known = known_cells(mask, np.where(data.constant, stored, rows), data, seed)
-    found = imputing.impute(
-        model, rows, known, iterations=iterations, seed=seed, given=given, levels=data.levels,
-        centre=imputing.centre_of(data),
-    )  # fmt: skip
-    filled = data.restore(found.filled)
-    # What was known comes back as it was given, not through scaling and back.
-    return np.where(known & ~np.isnan(stored), np.asarray(stored, np.float64), filled).reshape(-1, *data.shape)
 
 
 def evaluate(

@@ -18,6 +18,7 @@ from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, Unkno
 from reverie import console, reading_verbs, train_command, using, verbs
 from reverie.console import Answer
 from reverie.errors import ReverieError, nearest
+from reverie.models import index
 from reverie.settings import VERBS
 
 HELP = """Train deep generative models on your own data, know how good they are, and use them.
@@ -110,6 +111,8 @@ def _answer(words: list[str]) -> Answer | None:
     if words[:1] == ["train"]:
         model = train_command.model_of(words[1:], _valued())
     app = application(model)
+    if model is not None and "--help" not in words:
+        train_command.refuse_without_value(words, model)
     try:
         command, bound, _ = app.parse_args(words)
     except CycloptsError as error:
@@ -134,15 +137,23 @@ def _said(error: CycloptsError, app: App, words: Sequence[str]) -> str:
     if isinstance(error, UnknownOptionError):
         option = (error.token.keyword or error.token.value or "").split("=", 1)[0]
         known = [name for argument in error.argument_collection if argument.parse for name in argument.names]
-        return (
-            f"{option}: reverie {verb} has no such option{nearest(option, known) or f'; see `reverie {verb} --help`'}"
-        )
+        instead = _elsewhere(option, words) or nearest(option, known) or f"; see `reverie {verb} --help`"
+        return f"{option}: reverie {verb} has no such option{instead}"
     if isinstance(error, MissingArgumentError) and error.argument is not None and not error.argument.tokens:
         return f"{error.argument.name}: reverie {verb} needs it; see `reverie {verb} --help`"
     if isinstance(error, UnusedCliTokensError):
         return f"{(error.unused_tokens or [''])[0]}: one word too many; see `reverie {verb} --help`"
     said = re.sub(r"\s+", " ", str(error)).strip().rstrip(".")
     return f"{said}; see `reverie {verb} --help`"
+
+
+def _elsewhere(option: str, words: Sequence[str]) -> str:
+    """Return which other models have an option of `train`, if it is any's: a name near it would then mislead."""
+    name = option.removeprefix("--").replace("-", "_")
+    able = [entry["name"] for entry in index() if any(name == argument["name"] for argument in entry["arguments"])]
+    if words[:1] != ["train"] or not able:
+        return ""
+    return f" for {train_command.model_of(words[1:], _valued())}; {', '.join(able)} have it"
 
 
 def _version() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,25 +54,38 @@ def understood(spec: str, **arguments: Any) -> Answer:
     return Answer(record, [f"{found.name}:", *(f"- {note}" for note in found.notes)])
 
 
-def list_runs(root: str | Path) -> Answer:
-    """Return the runs below a folder; a damaged one is named, and hides no other.
+#: Where runs are looked for: where `train` puts them, and where ``--run NAME`` does.
+_HERE = (Path("runs"), Path())
+
+
+def list_runs(roots: Sequence[str | Path] = ()) -> Answer:
+    """Return the runs in and below some folders; a damaged one is named, and hides no other.
+
+    Args:
+        roots: the folders; none stands for ``runs`` and the present one.
 
     Raises:
-        ReverieError: when the folder is missing (other than the default one).
+        ReverieError: when a folder that was named is missing.
     """
     from reverie.train.folder import list_runs as folders
 
-    if not Path(root).is_dir() and str(root) != "runs":
-        raise ReverieError(f"{root}: there is no such folder; name one that holds runs")
-    found = [described(folder) for folder in folders(root)]
+    for root in map(Path, roots):
+        if not root.is_dir():
+            raise ReverieError(f"{root}: there is no such folder; name one that holds runs")
+    places = [Path(root) for root in roots or _HERE]
+    # By where they really are: a folder may lie below two of those that are looked at.
+    met: dict[Path, Any] = {}
+    for folder in (folder for root in places for folder in folders(root)):
+        met.setdefault(folder.path.resolve(), folder)
+    found = [described(folder) for folder in met.values()]
+    looked = [str(root) if root.parts else "this folder" for root in places]
+    record, where = {"runs": found, "looked": [str(root) for root in places]}, f"{' and '.join(looked)}, two deep"
     if not found:
-        return Answer(
-            {"runs": []},
-            [f"No runs in {root}; `reverie train vae --data digits` makes one, `reverie runs FOLDER` lists others."],
-        )
+        hint = "`reverie train vae --data digits` makes one, `reverie runs FOLDER ...` lists those elsewhere."
+        return Answer(record, [f"No runs in {where}; {hint}"])
     rows = [[r["run"], r["model"], r["data"], _progress(r), r["status"], _number(r)] for r in found]
     shown = table(["run", "model", "data", "epochs", "status", "test number"], rows, right=(3,))
-    return Answer({"runs": found}, [shown, f"Those in {root}; `reverie runs FOLDER` lists others."])
+    return Answer(record, [shown, f"Those in {where}; `reverie runs FOLDER ...` lists those elsewhere."])
 
 
 def described(folder: Any) -> dict[str, Any]:

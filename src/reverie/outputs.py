@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +62,7 @@ class Target:
         array: np.ndarray,
         columns: Sequence[str] | None = None,
         limits: Callable[[], tuple[float, float] | None] = lambda: None,
+        looks: Mapping[str, np.ndarray] | None = None,
     ) -> Path:
         """Write rows (n, ...) in the form of the ending, whole or not at all.
 
@@ -69,6 +70,7 @@ class Target:
             array: rows; a .csv gets them flat, a .png as pictures side by side.
             columns: the names of a .csv's columns, where they are known.
             limits: asked, for images in a .png, which values are black and white; None where that is not known.
+            looks: what a .png shows of each row instead, side by side; see `said`.
 
         Raises:
             ReverieError: when the disk is full, or the rows are no pictures.
@@ -77,7 +79,8 @@ class Target:
         if ending == ".png":
             from reverie.report.tiles import save_grid
 
-            return save_grid(array, self.path, limits=limits() if array.ndim > 2 else None)
+            first, *beside = [array] if looks is None else looks.values()
+            return save_grid(first, self.path, beside=beside, limits=limits() if array.ndim > 2 else None)
         from reverie.files import npz_bytes, write_atomic
 
         if ending == ".csv":
@@ -86,6 +89,11 @@ class Target:
             content = npz_bytes({"x": array}) if ending == ".npz" else npy_bytes(array)
         write_atomic(self.path, content)
         return self.path
+
+    def said(self, looks: Mapping[str, np.ndarray]) -> list[str]:
+        """Return the line that says what stands side by side in a picture; nothing of other files."""
+        shown = ", ".join(looks)
+        return [f"of each row, from left to right: {shown}"] if self.path.suffix.lower() == ".png" else []
 
 
 def _holds(source: Path, place: Path) -> bool:
@@ -119,26 +127,46 @@ def csv_bytes(array: np.ndarray, columns: Sequence[str] | None = None) -> bytes:
     writer = csv.writer(buffer, lineterminator="\n")
     if columns and len(columns) == rows.shape[1]:
         writer.writerow(columns)
-    cell = _real if rows.dtype.kind == "f" else str
+    cell = _real if rows.dtype.kind in "fO" else str
     # Row by row as NumPy's own scalars: the shortest text of a float32 is not that of the float64 it becomes.
     writer.writerows([cell(value) for value in row] for row in rows)
     return buffer.getvalue().encode()
 
 
 def _real(value: Any) -> str:
+    if isinstance(value, str):
+        return value
     if value != value:
         return ""
     return str(int(value)) if value.is_integer() and abs(value) < _WHOLE else str(value)
 
 
-def write_scores(target: Target, values: np.ndarray, rows: np.ndarray, name: str = "log_likelihood") -> Path:
-    """Write a number a row; a .csv names it, and says which row of the input it is, from 0, and what cells it lacks."""
+def write_scores(
+    target: Target,
+    values: np.ndarray,
+    rows: np.ndarray,
+    name: str = "log_likelihood",
+    titles: Sequence[str] = (),
+) -> Path:
+    """Write a number a row; a .csv names it, and says which row of the input it is, from 0, and what cells it lacks.
+
+    Args:
+        titles: what each row is called, such as its file; the last column of a .csv, where rows have names.
+    """
     import numpy as np
 
     if target.path.suffix.lower() != ".csv":
         return target.write(values)
     missing = np.isnan(rows).sum(axis=1)
-    columns = {"row": np.arange(len(values)), name: values}
+    columns: dict[str, np.ndarray] = {"row": np.arange(len(values), dtype=np.float64), name: values}
     # A row that lacks cells has fewer to be unlikely in: its number is not one to compare with a whole row's.
-    columns |= {"missing": missing} if missing.any() else {}
-    return target.write(np.column_stack(list(columns.values())), list(columns))
+    columns |= {"missing": missing.astype(np.float64)} if missing.any() else {}
+    columns |= {"name": np.asarray(titles)} if titles else {}
+    table = np.column_stack([column.astype(object) for column in columns.values()])
+    return target.write(table, list(columns))
+
+
+def ranked(order: Sequence[int], values: np.ndarray, form: str, titles: Sequence[str] = ()) -> str:
+    """Return rows and their values as a line tells them, by name where they have one."""
+    told = [f"row {row}" + (f" {titles[row]}" if titles else "") for row in order]
+    return ", ".join(f"{what} ({values[row]:{form}})" for what, row in zip(told, order, strict=True))

@@ -15,7 +15,8 @@ from reverie import asking
 from reverie import data as data_floor
 from reverie.data import text
 from reverie.data.dataset import Dataset, Rows
-from reverie.data.splits import divide
+from reverie.data.like import titles
+from reverie.data.splits import RANDOM, divide
 from reverie.errors import ReverieError
 from reverie.estimate import Estimate
 from reverie.evaluate import retrieval, tasks
@@ -147,8 +148,8 @@ def retrieve(
 
     Returns:
         ``queries``: for each query its ``title`` and, as ``documents``, records ``document`` (its number from 0),
-        ``title`` (its file or line, where it was read as text), ``cosine``, ``class`` and ``words`` (its most
-        frequent), and the same by tf-idf as ``tf_idf``; ``curves`` where documents have classes:
+        ``title`` (its file or line, where it was read as text; its row of a table), ``cosine``, ``class`` and
+        ``words`` (its most frequent), and the same by tf-idf as ``tf_idf``; ``curves`` where documents have classes:
         ``first``, ``precision``, ``recall``, ``tf_idf_precision`` and ``tf_idf_recall``, test documents as queries.
 
     Raises:
@@ -182,10 +183,17 @@ def _library(run: Trained, data: Any) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _titles(run: Trained, split: str) -> list[str]:
-    """Return what the documents of one of the run's splits are called; nothing where they did not come as text."""
-    asked = run.record["data_arguments"]
+    """Return what the documents of one of the run's splits are called; nothing where they have but a number there."""
+    asked, data = run.record["data_arguments"], run.facts
     source = str(asked["source"])
-    if asked.get("in_folder") or not (named := _named(source)):
+    if asked.get("in_folder"):
+        return []
+    named = _named(source)
+    if not named and data.split_rule == RANDOM and not _has_name(source):
+        # A place in a split made by chance leads nobody back to the file; the row it was there does.
+        total = sum(data.size(each) for each in data.splits if not (data.refit and each == "valid"))
+        named = {"all": [f"row {row}" for row in range(total)]}
+    if not named:
         return []
     # As `data.load` splits the rows, with the titles in their place.
     splits, *_ = divide({s: Rows(np.asarray(t)[:, None]) for s, t in named.items()}, asked["seed"], source)
@@ -195,14 +203,16 @@ def _titles(run: Trained, split: str) -> list[str]:
 
 def _titles_of(source: Any) -> list[str]:
     """Return what the documents of a file or folder of texts are called; nothing for anything else."""
-    named = _named(str(source)) if isinstance(source, str | Path) else {}
-    return [title for split in named.values() for title in split]
+    return titles(source) if isinstance(source, str | Path) and not _has_name(str(source)) else []
 
 
 def _named(source: str) -> Mapping[str, Sequence[str]]:
     path = Path(source).expanduser()
-    known = any(entry.name == source for entry in data_floor.catalogue())
-    return text.titles(path) if not known and path.exists() and text.holds_text(path) else {}
+    return text.titles(path) if not _has_name(source) and path.exists() and text.holds_text(path) else {}
+
+
+def _has_name(source: str) -> bool:
+    return any(entry.name == source for entry in data_floor.catalogue())
 
 
 def _number(query: Any) -> int | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from reverie import asking, classifying, models, picturing, reading, rebuilding, run_data, training
+from reverie import asking, classifying, completing, models, picturing, reading, rebuilding, run_data, training
 from reverie import data as data_floor
 from reverie.compile_cache import keep_compilations
 from reverie.data.dataset import Dataset
@@ -178,8 +178,8 @@ class Run(Trained):
         return asking.sample(self, n, **how)
 
     def impute(self, x: Any, mask: Any = None, **how: Any) -> np.ndarray:
-        """Return x with its missing cells filled in, in the file's own units; see `asking.impute`."""
-        return asking.impute(self, x, mask, **how)
+        """Return x with its missing cells filled in, in the file's own units; see `completing.impute`."""
+        return completing.impute(self, x, mask, **how)
 
     def reconstruct(self, x: Any, **how: Any) -> np.ndarray:
         """Return each row as the model gives it back, in the file's own units; see `rebuilding.reconstruct`."""
@@ -230,11 +230,12 @@ class Run(Trained):
         return asking.export(self, path)
 
 
-for _verb in ("evaluate", "sample", "impute", "encode", "score", "export"):
+for _verb in ("evaluate", "sample", "encode", "score", "export"):
     # What `help(run.evaluate)` shows is where the arguments are told.
     getattr(Run, _verb).__doc__ = getattr(asking, _verb).__doc__
 for _verb in ("health", "memory", "report"):
     getattr(Run, _verb).__doc__ = getattr(picturing, _verb).__doc__
+Run.impute.__doc__ = completing.impute.__doc__
 for _verb in ("reconstruct", "reconstruction_errors"):
     getattr(Run, _verb).__doc__ = getattr(rebuilding, _verb).__doc__
 for _verb in ("topics", "retrieve"):

@@ -33,12 +33,19 @@ def display(run: Trained, rows: np.ndarray) -> np.ndarray:
 
 
 def limits(run: Trained) -> tuple[float, float] | None:
-    """Return which values of real-valued images are black and white, in the file's units, as the report has them.
+    """Return which values of images are black and white, in the file's units, as the report has them.
 
-    None for other rows, and where the training data are gone: pictures then go from their least to their greatest.
+    None for other rows, and where training data of real values are gone: pictures then go from their least to their
+    greatest.
     """
-    if run.facts.likelihood != "gaussian" or len(run.facts.shape) < 2:
+    data = run.facts
+    if len(data.shape) < 2:
         return None
+    if data.likelihood != "gaussian":
+        # Ends of the scale, whatever was drawn: stretched, a pale picture would look like a good one.
+        ends = np.array([0.0, 1.0 if data.likelihood == "bernoulli" else max(data.levels - 1, 1)])
+        low, high = data.restore(np.repeat(ends[:, None], data.width, axis=1))[:, 0]
+        return float(low), float(high)
     try:
         return _range(run)
     except ReverieError:

@@ -72,6 +72,20 @@ def _option(name: str, setting: settings.Setting, group: Group) -> inspect.Param
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
 
 
+def refuse_without_value(words: Sequence[str], model: str) -> None:
+    """Refuse an option of a model that lacks its value, which would otherwise take the next option for it.
+
+    Raises:
+        ReverieError: naming what the value looks like.
+    """
+    described = settings.describe(models.load_module(model).recipe).values()
+    forms = {setting.flag: setting.form for setting in described if setting.type is not bool}
+    for word, after in zip(words, (*words[1:], "--"), strict=True):
+        # A negative number has one hyphen.
+        if word in forms and after.startswith("--"):
+            raise ReverieError(f"{word}: needs a value after it, {forms[word]}; see `reverie train {model} --help`")
+
+
 def run_training(model: str, options: Mapping[str, Any], given: Mapping[str, Any]) -> Answer:
     """Train, and say where the run is.
 

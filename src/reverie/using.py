@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from reverie import console, listing, outputs, progress, train_command
+from reverie import class_answer, listing, outputs, progress, train_command
 from reverie.console import Answer
 from reverie.errors import Interrupted, ReverieError
 from reverie.options import TABLES, Class, Device, Folder, Input, Minutes, OutRows, OutTable, Seed, load, written
@@ -125,11 +124,17 @@ def impute(
 ) -> Answer:
     """Fill in what is missing.
 
+    A .png shows each row as it was known (what was not is amber), filled in and, where it is known, in truth.
+
     Example: reverie impute runs/vae-table-1 --input table.csv --mask nan --out filled.csv
     """
     target, run = outputs.Target.check(out, read=(input, mask)), load(folder)
-    filled = run.impute(input, mask, iterations=iterations, seed=seed, label=class_)
-    return written(target.write(filled, run.facts.columns, lambda: _limits(run)), rows=len(filled))
+    from reverie.completing import completed
+
+    found = completed(run, input, mask, iterations=iterations, seed=seed, label=class_)
+    looks = found.looks()
+    path = target.write(found.rows, run.facts.columns, lambda: _limits(run), looks)
+    return Answer({"out": path, "rows": len(found.rows)}, [*target.said(looks), str(path)])
 
 
 def reconstruct(
@@ -146,6 +151,8 @@ def reconstruct(
 ) -> Answer:
     """Give back each row as the model sees it, without its noise; the worst given back are the odd ones out.
 
+    A .png shows each row beside what is given back.
+
     Example: reverie reconstruct runs/autoencoder-digits-1 --input noisy.npy --out clean.png --errors errors.csv
     """
     target = outputs.Target.check(out, read=(input,))
@@ -154,17 +161,22 @@ def reconstruct(
         raise ReverieError(f"errors: {errors} is where the rows go (--out); name another")
     run = load(folder)
     from reverie.asking import new_rows
+    from reverie.data.like import titles
     from reverie.rebuilding import rebuilt
 
     rows = new_rows(run, input)
     found, squares = rebuilt(run, rows, seed=seed, label=class_)
-    path = target.write(found, run.facts.columns, lambda: _limits(run))
+    looks = {"given": rows.reshape(found.shape), "given back": found}
+    path = target.write(found, run.facts.columns, lambda: _limits(run), looks)
     worst = (-squares).argsort(kind="stable")[:5].tolist()
-    said = "worst (rows from 0): " + ", ".join(f"row {row} ({squares[row]:.4g})" for row in worst)
+    names = titles(input)
+    said = f"worst (rows from 0): {outputs.ranked(worst, squares, '.4g', names)}"
     files = {"out": path}
     if told is not None:
-        files["errors"] = outputs.write_scores(told, squares, rows, "squared_error")
-    return Answer({**files, "rows": len(squares), "worst": worst}, [said, *map(str, files.values())])
+        files["errors"] = outputs.write_scores(told, squares, rows, "squared_error", names)
+    return Answer(
+        {**files, "rows": len(squares), "worst": worst}, [said, *target.said(looks), *map(str, files.values())]
+    )
 
 
 def encode(
@@ -194,14 +206,16 @@ def score(
     """
     target, run = outputs.Target.check(out, TABLES, read=(input,)), load(folder)
     from reverie.asking import new_rows
+    from reverie.data.like import titles
     from reverie.estimate import of_windows
 
     rows = new_rows(run, input)
     values, record = run.score(rows, samples=samples, seed=seed, progress=progress.for_stderr())
     name = "parzen" if of_windows(record.to_json()) else "log_likelihood"
-    path = outputs.write_scores(target, values, rows, name)
+    names = titles(input)
+    path = outputs.write_scores(target, values, rows, name, names)
     lowest = values.argsort(kind="stable")[:5].tolist()
-    said = "lowest (rows from 0): " + ", ".join(f"row {row} ({values[row]:.2f})" for row in lowest)
+    said = f"lowest (rows from 0): {outputs.ranked(lowest, values, '.2f', names)}"
     found = {"out": path, "rows": len(values), name: record, "lowest": lowest}
     return Answer(found, [f"mean {record}", said, str(path)])
 
@@ -263,61 +277,8 @@ def classify(
         if minutes is not None and time.monotonic() - began >= 60.0 * minutes:
             return train_command.out_of_time(stopped)
         raise
-    for net in found["runs"] if str(run.path) not in found["runs"] else ():
-        hint = _unlearnt(load(Path(net)), found)
-        if hint is not None:
-            console.tell(hint)
-    return _classified(found, folder)
-
-
-#: Steps of a classifier that are hardly enough on any data; where nothing is asked for there are 6,000 at least.
-_FEW_STEPS = 1000
-
-
-def _unlearnt(net: Any, found: dict[str, Any]) -> str | None:
-    """Return a hint to train a classifier for longer where its validation error was still falling."""
-    rise, steps = train_command.rise(net.journal()), int(net.record["plan"]["steps"])
-    if rise is None:
-        # So few that even the fall has not begun.
-        few = f"{net.path}: it has learnt for {steps:,} steps alone, which are few; remove that folder and give more "
-        return f"{few}--epochs, or leave them out" if steps < _FEW_STEPS else None
-    # The journal counts passes over all rows, the option over those that are learnt from.
-    learnt = found["rows"]["train"] / (found["labels"] or found["rows"]["train"])
-    gain, since, epochs = rise[0], rise[1] * learnt, rise[2] * learnt
-    return (
-        f"{net.path}: its validation error was still falling, by {100 * gain:.2f} % of the rows over the last "
-        f"{since:.3g} epochs: it is not learnt yet; remove that folder and give --epochs {math.ceil(4 * epochs)}"
-    )
-
-
-def _classified(found: dict[str, Any], folder: Path) -> Answer:
-    """Return the errors of all methods in the table's order, those of several seeds also as their mean."""
-    from reverie.report.sections_classify import in_order, seeds_of
-
-    results, said = in_order(found["results"]), []
-    for name, records in seeds_of(results).items():
-        if len(records) > 1:
-            total = train_command.over_seeds([100.0 * one["test"].value for one in records])
-            found.setdefault("seeds", {})[name] = total
-            low, high = total["low"], total["high"]
-            said.append(
-                f"{name}: {total['value']:.2f} % over {len(records)} seeds, 95 % interval [{low:.2f}, {high:.2f}]"
-            )
-    rows = [
-        [
-            one["title"] + (" (from before)" if one["kept"] else ""),
-            one["chosen"] + (f", seed {one['seed']}" if one.get("seed") else ""),
-            f"{100 * one['test'].value:.2f}",
-            f"{100 * one['low']:.2f} to {100 * one['high']:.2f}",
-            f"{one['seconds']:.1f}",
-        ]
-        for one in results
-    ]
-    head = ["method", "chosen", "test error, %", "95 % interval", "seconds"]
-    learnt = found["rows"]["train"] if found["labels"] is None else found["labels"]
-    first = f"{found['data']}: learnt from {learnt:,} rows, {found['rows']['test']:,} test rows"
-    hint = f"`reverie report {folder}` shows who is taken for whom."
-    return Answer({**found, "results": results}, [first, console.table(head, rows, right=(2, 3, 4)), *said, hint])
+    nets = [load(Path(net)) for net in found["runs"] if str(run.path) not in found["runs"]]
+    return class_answer.answer(found, folder, nets)
 
 
 def report(folder: Folder, /, *, seed: Seed = 0) -> Answer:

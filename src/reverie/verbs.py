@@ -57,12 +57,14 @@ def data(
     return listing.list_data() if source is None else listing.understood(source, likelihood=likelihood)
 
 
-def runs(root: Annotated[Path, Parameter(name="DIR", help="Folder of runs.")] = Path("runs"), /) -> Answer:
-    """List the runs here: model, data, progress, status and test number.
+def runs(
+    *folders: Annotated[Path, Parameter(name="DIR", help="Runs, or folders of them [default: runs, and this one].")],
+) -> Answer:
+    """List the runs here or in other folders: model, data, progress, status and test number.
 
     Example: reverie runs
     """
-    return listing.list_runs(root)
+    return listing.list_runs(folders)
 
 
 def train(

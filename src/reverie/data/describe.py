@@ -215,7 +215,7 @@ def _suits(found: Understanding, binarisation: str | None, usual: str | None) ->
         return "bernoulli", f"{found.ends:.0%} of the pixels are nearly black or white"
     if found.kind == "counts" and found.levels <= FEW_LEVELS:
         return "categorical", f"whole numbers of {found.levels} levels"
-    return "gaussian", "grey values in between" if found.kind == "grey" else "real numbers"
+    return "gaussian", "values between black and white" if found.kind == "grey" else "real numbers"
 
 
 def _categories(found: Understanding, why: str) -> Choice:
@@ -265,7 +265,7 @@ def sentences(found: Understanding, shape: tuple[int, ...], names: Sequence[str]
         what = f"images of {shape[0]} x {shape[1]}{' in colour' if len(shape) == 3 else ''}"
     text = {
         "binary": "binary",
-        "grey": "grey values",
+        "grey": "levels of red, green and blue" if len(shape) == 3 else "grey values",
         "counts": "whole numbers",
         "real": "real numbers",
     }[found.kind]

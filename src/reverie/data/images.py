@@ -29,8 +29,7 @@ def read_folder(folder: Path) -> Raw:
     Raises:
         ReverieError: for no image, one that cannot be read, different sizes, or images beside the classes' folders.
     """
-    files = folders.files(folder)
-    images = [path for path in files if is_image(path)]
+    files, images = folders.files(folder), _images(folder)
     if not images:
         raise ReverieError(
             f"{folder}: no image in this folder (it may hold {', '.join(sorted(ENDINGS)[:6])} ...), and no .txt file; "
@@ -43,6 +42,17 @@ def read_folder(folder: Path) -> Raw:
     places, y, names = folders.arranged(folder, images, "images")
     splits = {split: Rows(rows[mine], None if y is None else y[mine]) for split, mine in places.items()}
     return Raw(splits, pixels.shape[1:], None, names, (*notes, *more))
+
+
+def titles(folder: Path) -> dict[str, list[str]]:
+    """Return the files of the rows that `read_folder` reads, from the folder on, by split."""
+    images = _images(folder)
+    places, *_ = folders.arranged(folder, images, "images")
+    return {split: [images[i].relative_to(folder).as_posix() for i in mine] for split, mine in places.items()}
+
+
+def _images(folder: Path) -> list[Path]:
+    return [path for path in folders.files(folder) if is_image(path)]
 
 
 def read_images(paths: Sequence[Path]) -> tuple[UInt8[np.ndarray, "n h w *c"], tuple[str, ...]]:

@@ -97,6 +97,22 @@ def new_rows(
     return _flat(x, shape, "rows"), "rows"
 
 
+def titles(rows: Any) -> list[str]:
+    """Return what each row that `new_rows` reads is called, its file or its line; nothing where none has a name."""
+    if not isinstance(rows, str | Path) or not Path(rows).exists():
+        return []
+    path = Path(rows)
+    if text.holds_text(path):
+        return [title for split in text.titles(path).values() for title in split]
+    named = images.titles(path) if path.is_dir() else {}
+    return named[_split_of(named)] if named else []
+
+
+def _split_of(splits: Mapping[str, Any]) -> str:
+    """Return which split of what somebody brings is taken: all of it, or else what no model was trained on."""
+    return next((split for split in ("all", "test", "train") if split in splits), "all")
+
+
 def _recounted(source: Any, columns: tuple[str, ...] | None, likelihood: str | None, where: str) -> np.ndarray:
     """Return texts as counts of the words of training; what they have besides is said on stderr."""
     if columns is None:
@@ -126,8 +142,7 @@ def _from_file(
     if path.suffix.lower() in (".csv", ".tsv", ".txt") and path.exists() and columns and tables.has_header(path):
         return np.asarray(tables.read_csv(path, columns).splits["all"].x)
     raw = own.read(path)
-    split = next((s for s in ("all", "test", "train") if s in raw.splits), "all")
-    x = _counted(raw, raw.splits[split].x, columns, likelihood, str(path))
+    x = _counted(raw, raw.splits[_split_of(raw.splits)].x, columns, likelihood, str(path))
     if raw.likelihood == counts.LAW:
         return _flat(x, shape, str(path))
     if len(raw.shape) == 3 and len(shape) == 2 and path.suffix.lower() not in (".npy", ".npz"):

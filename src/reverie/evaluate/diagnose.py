@@ -230,6 +230,12 @@ def _validations(facts: Facts) -> tuple[np.ndarray, np.ndarray]:
     return epochs, values
 
 
+def _valid_unit(facts: Facts) -> str:
+    """Return the unit of the validation curve: nats of a likelihood, squares of an error."""
+    records = [m["valid"] for m in facts.get("metrics") or () if isinstance(m.get("valid"), Mapping)]
+    return str(records[-1].get("unit", "nats")) if records else "nats"
+
+
 def _by_windows(facts: Facts) -> bool:
     return any(of_windows(m.get("valid") or {}) for m in facts.get("metrics") or ())
 
@@ -244,8 +250,8 @@ def validation(facts: Facts) -> Iterator[Finding]:
     rise = late[-1] - late[0]
     if best >= last - 1 and rise > 0.1:
         yield _warning(
-            f"Validation was still rising at the end (by {rise:.2f} nats over the last fifth): train longer, with "
-            f"`reverie resume {facts.get('folder', 'DIR')} --epochs {math.ceil(2 * epochs[-1])}`."
+            f"Validation was still rising at the end (by {rise:.2f} {_valid_unit(facts)} over the last fifth): train "
+            f"longer, with `reverie resume {facts.get('folder', 'DIR')} --epochs {math.ceil(2 * epochs[-1])}`."
         )
     elif values[best] - values[-1] > 0.5 and best < 0.8 * last and _by_windows(facts):
         yield _warning(
@@ -260,8 +266,8 @@ def validation(facts: Facts) -> Iterator[Finding]:
         yield (
             level,
             (
-                f"Validation was best at epoch {epochs[best]:g} and fell by {values[best] - values[-1]:.2f} nats after "
-                f"it, which is overfitting. {text}"
+                f"Validation was best at epoch {epochs[best]:g} and fell by {values[best] - values[-1]:.2f} "
+                f"{_valid_unit(facts)} after it, which is overfitting. {text}"
             ),
         )
 

@@ -216,7 +216,7 @@ def difference(train: Rows, held: Rows, made: Rows, rng: np.random.Generator) ->
     apart, most = (float(mmd.mmd2(jnp.asarray(x), jnp.asarray(rows), (width,))) for rows in (y, free))
     size = max(apart, 0.0) / max(most, 1e-12)
     words = f"p = {p:.2g} by {PERMUTATIONS:,} permutations of {n} samples and {n} held-out rows; the discrepancy is "
-    words += f"{size:.2f} of that of independent columns"
+    words += f"{size:.2f} times that of independent columns"
     text, level = f"Samples cannot be told from held-out rows: {words}.", "ok"
     if p < ALPHA:
         level = "warning" if size >= _APART else "ok"

@@ -124,11 +124,12 @@ def _all_numbers(found: list[Number]) -> Block:
         "MC error",
         "rows",
     ]
-    if any(n.record.note for n in found):
-        head.append("note")
-        wide = Markup('<div style="min-width: 12em">{}</div>')
-        rows = [[*row, wide.format(n.record.note or "")] for row, n in zip(rows, found, strict=True)]
-    return blocks.table(head, rows, "Every number computed for this run.", numeric=(4, 5, 6))
+    # Below the table: a column of sentences would be narrow and tall, and push the others off the page.
+    notes = list(dict.fromkeys(n.record.note for n in found if n.record.note))
+    for row, n in zip(rows, found, strict=True):
+        row[0] += f" [{notes.index(n.record.note) + 1}]" if n.record.note else ""
+    told = [f"[{number}] {note}." for number, note in enumerate(notes, 1)]
+    return blocks.table(head, rows, " ".join(["Every number computed for this run.", *told]), numeric=(4, 5, 6))
 
 
 def diagnoses(run: RunView) -> Section | None:

@@ -12,6 +12,8 @@ from reverie.report.reading import RunView
 
 #: Iterations of an imputation that a page shows, and how many rows.
 _FRAMES, _SHOWN = (1, 5, 20), 8
+#: What is kept of each way to fill in, and its decimals.
+_SCORES = (("mean squared error", 4), ("PSNR, dB", 2), ("log-loss, nats a cell", 4))
 
 
 def imputation(run: RunView) -> Section | None:
@@ -39,18 +41,21 @@ def imputation(run: RunView) -> Section | None:
 
 def _ways(run: RunView, rules: Mapping[str, str]) -> Block | None:
     """Return how good the model's cells are beside those of base rates and of the nearest rows."""
-    rows = []
-    for rule, name in rules.items():
-        arrays = run.arrays(name)
-        if "scores" not in arrays:
-            continue
-        for way, (mse, psnr, loss) in zip(arrays["ways"].tolist(), arrays["scores"].tolist(), strict=True):
-            rows.append([rule, way, blocks.data(mse, 4), blocks.data(psnr, 2), blocks.data(loss, 4)])
-    if not rows:
+    told = [(rule, run.arrays(name)) for rule, name in rules.items() if "scores" in run.arrays(name)]
+    named = [(rule, way) for rule, arrays in told for way in arrays["ways"].tolist()]
+    if not named:
         return None
-    head = ["hidden", "filled in by", "mean squared error", "PSNR, dB", "log-loss, nats a cell"]
-    caption = "On the hidden cells alone. For the log-loss, no prediction is surer than 0.001 from 0 or 1."
-    return blocks.table(head, rows, caption, numeric=(2, 3, 4))
+    scores = np.concatenate([arrays["scores"] for _, arrays in told])
+    # Real values have neither a greatest one nor a log-loss.
+    kept = np.flatnonzero(np.isfinite(scores).any(axis=0)).tolist()
+    rows = [
+        [*names, *(blocks.data(float(row[i]), _SCORES[i][1]) for i in kept)]
+        for names, row in zip(named, scores, strict=True)
+    ]
+    head = ["hidden", "filled in by", *(_SCORES[i][0] for i in kept)]
+    caption = "On the hidden cells alone."
+    caption += " For the log-loss, no prediction is surer than 0.001 from 0 or 1." if len(_SCORES) - 1 in kept else ""
+    return blocks.table(head, rows, caption, numeric=range(2, len(head)))
 
 
 def error_unit(run: RunView) -> tuple[str, str]:
@@ -59,8 +64,10 @@ def error_unit(run: RunView) -> tuple[str, str]:
         return "levels²", "in squared levels of the cells"
     if run.data.get("likelihood") == "bernoulli":
         return "cells in [0, 1]", "the cells being in [0, 1]"
-    one = "column's" if len(run.shape) == 1 else "training pixels'"
-    words = f"in units of the {one} variance over the training rows: 1 is what filling in the mean costs"
+    if len(run.shape) == 1:
+        return "variance = 1", "in units of the column's variance over the training rows: filling in its mean costs 1"
+    # One scale for all pixels: those in the middle of a picture vary more than its border.
+    words = "in units of the training pixels' variance: one grey for all pixels costs 1 on average over a whole picture"
     return "variance = 1", words
 
 

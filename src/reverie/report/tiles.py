@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from reverie.files import write_atomic
 
 #: What a missing cell looks like: amber, as no grey image has it.
 MISSING = (214, 142, 20, 255)
+#: Pixels between images, and between rows each of which has several.
+_GAP, _APART = 2, 10
 
 
 def as_images(rows: np.ndarray) -> Float[np.ndarray, "n h w c"]:
@@ -45,7 +48,9 @@ def colours(images: Float[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n h w 4"
     return opaque
 
 
-def sheet(images: np.ndarray, columns: int | None = None, *, zoom: int = 1, gap: int = 2) -> UInt8[np.ndarray, "H W 4"]:
+def sheet(
+    images: np.ndarray, columns: int | None = None, *, zoom: int = 1, gap: int = _GAP
+) -> UInt8[np.ndarray, "H W 4"]:
     """Return images side by side, row after row, each pixel `zoom` wide, with a transparent `gap` between.
 
     Args:
@@ -54,9 +59,17 @@ def sheet(images: np.ndarray, columns: int | None = None, *, zoom: int = 1, gap:
         zoom: how many pixels a pixel becomes.
         gap: pixels between images.
     """
-    tiles = colours(as_images(images)).repeat(zoom, axis=1).repeat(zoom, axis=2)
+    tiles = _tiles(images, zoom)
+    return _arranged(tiles, columns or math.ceil(math.sqrt(len(tiles))), gap)
+
+
+def _tiles(images: np.ndarray, zoom: int) -> UInt8[np.ndarray, "n H W 4"]:
+    return colours(as_images(images)).repeat(zoom, axis=1).repeat(zoom, axis=2)
+
+
+def _arranged(tiles: UInt8[np.ndarray, "n h w 4"], columns: int, gap: int) -> UInt8[np.ndarray, "H W 4"]:
     n, height, width, _ = tiles.shape
-    columns = min(n, columns or math.ceil(math.sqrt(n)))
+    columns = min(n, columns)
     rows = math.ceil(n / columns)
     canvas = np.zeros((rows * (height + gap) - gap, columns * (width + gap) - gap, 4), np.uint8)
     for i, tile in enumerate(tiles):
@@ -105,6 +118,7 @@ def save_grid(
     images: np.ndarray,
     path: str | Path,
     *,
+    beside: Sequence[np.ndarray] = (),
     columns: int | None = None,
     limits: tuple[float, float] | None = None,
 ) -> Path:
@@ -113,7 +127,9 @@ def save_grid(
     Args:
         images: (n, h, w), (n, h, w, 3), or (n, D) for a table, each row a strip; in any units, see `unit_range`.
         path: a file ending in ``.png``.
-        columns: how many stand side by side; about a square without.
+        beside: other looks at the same rows, each like `images` and on the same scale: what is of one row stands
+            close together, the rows further apart.
+        columns: how many rows stand side by side; about a square without.
         limits: the values that are black and white, for real values; see `unit_range` without.
 
     Raises:
@@ -122,10 +138,17 @@ def save_grid(
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise ReverieError(f"{path}: pictures are written as .png; choose a name that ends so")
-    rows = as_images(images)
+    looks = [images, *beside]
+    rows = as_images(np.concatenate(looks))
     rows = unit_range(rows) if limits is None else (rows - limits[0]) / (limits[1] - limits[0])
-    columns = columns or (1 if np.ndim(images) == 2 else None)
-    canvas = sheet(rows, columns, zoom=zoom_for(rows, 64))
+    tiles = _tiles(rows, zoom_for(rows, 64))
+    columns = columns or (1 if np.ndim(images) == 2 else math.ceil(math.sqrt(len(images) / len(looks))))
+    if beside:
+        # An array of each look becomes one picture of each row.
+        tiles = np.stack(
+            [_arranged(np.stack(row), len(looks), _GAP) for row in zip(*np.split(tiles, len(looks)), strict=True)]
+        )
+    canvas = _arranged(tiles, columns, _APART if beside else _GAP)
     canvas[canvas[..., 3] == 0] = 255
     write_atomic(path, png(canvas))
     return path

@@ -240,8 +240,9 @@ class RunFolder:
 
 
 def list_runs(root: str | Path = "runs") -> list[RunFolder]:
-    """Return the runs below `root`, at most two folders deep (``train --seeds`` nests), in natural order."""
-    found = {path.parent for pattern in ("*/run.json", "*/*/run.json") for path in Path(root).glob(pattern)}
+    """Return `root` if it is a run and those two folders deep in it (``train --seeds`` nests), in natural order."""
+    patterns = ("run.json", "*/run.json", "*/*/run.json")
+    found = {path.parent for pattern in patterns for path in Path(root).glob(pattern)}
     return [RunFolder(path) for path in sorted(found, key=_natural)]
 
 
