@@ -235,7 +235,7 @@ def test_a_row_of_a_run_that_there_is_not_is_named(two_tables: None) -> None:
 BEGUN = {
     ("boltzmann-likelihood", "RBM 500, CD-25", "mnist"): ("rbm", 200, {
         "hidden": 500, "rate": 0.05, "sweeps": 1, "chains": 200, "valid_every": 50, "select": "last"}),
-    ("boltzmann-likelihood", "DBM 500-1000", "mnist"): ("dbm", 100, {
+    ("boltzmann-likelihood", "DBM 500-1000", "mnist"): ("dbm", 120, {
         "hidden": (500, 1000), "rate": 0.003, "momentum.end": 0.9, "sweeps": 1, "mean_field": 8, "valid_every": 25,
         "select": "last", "pretrain.epochs": 20, "pretrain.grow": 10}),
     ("recognition", "DBM", "ocr-letters"): ("dbm", 60, {
@@ -267,7 +267,7 @@ def test_every_row_that_can_run_has_a_budget_of_seconds_and_its_own_run() -> Non
     folders = [tables.result_path(c) for c in claims]
     assert len(set(folders)) == len(folders)
     (told,) = [c for c in claims if (c.row, c.column, c.table) == ("DBM", "mnist", "recognition")]
-    assert tabling._owner(told)[1].row == "DBM 500-1000" and tabling._asked(told, "cpu").epochs == 100
+    assert tabling._owner(told)[1].row == "DBM 500-1000" and tabling._asked(told, "cpu").epochs == 120
 
 
 def test_likelihood_rows_name_their_binarisation_and_second_hand_figures_are_marked() -> None:
