@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import equinox as eqx
 import numpy as np
 
-from reverie import sampling
+from reverie import models, sampling
 from reverie.arrays import named_leaves
 from reverie.class_told import asked_of, given_of, told_class
 from reverie.data.dataset import Dataset, Rows
@@ -24,15 +24,15 @@ from reverie.evaluate.measure import view
 from reverie.evaluate.rows import Watch
 from reverie.files import npz_bytes, write_atomic
 from reverie.masking import known_cells, soft_view
-from reverie.prob.abilities import Encodes, OfWords, Reconstructs, Remembers
-from reverie.prob.contracts import Coloured, Energy, Implicit, Judged, Latent
+from reverie.prob.abilities import Completes, Encodes, OfWords, Reconstructs, Remembers
+from reverie.prob.contracts import Coloured, Energy, Explicit, Implicit, Judged, Latent
 from reverie.progress import Progress, Quiet
 from reverie.train.signals import Stop
 from reverie.trained import Trained
 
 #: What a model must be to do what a verb asks for.
 WHAT: dict[str, Any] = {
-    "encode": Encodes, "impute": Reconstructs | Coloured, "reconstruct": Reconstructs, "memory": Remembers
+    "encode": Encodes, "impute": Reconstructs | Coloured | Completes, "reconstruct": Reconstructs, "memory": Remembers
 }  # fmt: skip
 
 
@@ -56,7 +56,16 @@ def need(run: Trained, verb: str) -> Any:
     able += ["topics"] if isinstance(model, OfWords) else []
     able += ["retrieve"] if isinstance(model, Encodes) and run.facts.likelihood == "counts" else []
     also = ["evaluate"] if isinstance(model, Judged) else ["evaluate", "sample", "score"]
-    raise ReverieError(f"{verb}: a {run.record['model']} cannot; it can: {', '.join([*also, *able])}")
+    can = ", ".join([*also, *able])
+    raise ReverieError(f"{verb}: a {run.record['model']} cannot; it can: {can}{_other(model, verb)}")
+
+
+def _other(model: Any, verb: str) -> str:
+    """Return who fills cells in where a model that goes through them in one order cannot."""
+    if verb != "impute" or not isinstance(model, Explicit):
+        return ""
+    names = [name for name in models.discover() if issubclass(models.model_class(name), Completes)]
+    return f" (it knows cells given those before them alone; {', '.join(names)} takes any)" if names else ""
 
 
 def need_likelihood(run: Trained, verb: str) -> None:
@@ -149,6 +158,7 @@ def impute(
     iterations: int = 100,
     seed: int = 0,
     label: str | int | None = None,
+    draw: bool = False,
 ) -> np.ndarray:
     """Return x with its missing cells filled in by the model's means, shape (n, *shape), in the file's own units.
 
@@ -157,9 +167,10 @@ def impute(
         mask: True where a cell is known (array, or a file of 0 and 1), or a rule (``drop:0.6``, ``rect:12``,
             ``half``, ``nan``); None is ``nan``.
         iterations: of decoding one's own guess; sweeps of an energy with the known cells held, the second half of
-            which are averaged.
+            which are averaged; a model that has the law of any cells given any others takes one.
         seed: of the start and the draws.
         label: class of the rows (class-conditional models, which need it).
+        draw: fill in one draw of all missing cells together, not their means (models that have their law).
     """
     need(run, "impute")
     (model, label), data = asked_of(run, label), run.facts
@@ -169,7 +180,7 @@ def impute(
     known = known_cells(mask, np.where(data.constant, stored, rows), data, seed)
     found = imputing.impute(
         model, rows, known, iterations=iterations, seed=seed, given=given, levels=data.levels,
-        centre=imputing.centre_of(data),
+        centre=imputing.centre_of(data), draw=draw,
     )  # fmt: skip
     filled = data.restore(found.filled)
     # What was known comes back as it was given, not through scaling and back.
@@ -199,8 +210,8 @@ def evaluate(
         split: ``train``, ``valid`` or ``test`` of the run's data.
         data: other rows, a path or an array, instead of a split.
         estimator: ``importance``, ``elbo`` or ``ais`` of a model with latents; ``exact`` or ``ais`` of an energy;
-            ``parzen`` of any model that generates rows.
-        samples: draws a row; chains of ``ais``; windows of ``parzen``.
+            ``exact`` of a formula; ``parzen`` of any model that generates rows.
+        samples: draws a row; chains of ``ais``; windows of ``parzen``; orderings of an ensemble's ``exact``.
         rows: score so many rows, chosen at random by `seed`.
         minutes: stop after so long; the record then says how many rows were done.
         more: of the estimator: ``temperatures`` of ``ais``, its ``variance`` (of noise around what the model
