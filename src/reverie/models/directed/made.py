@@ -64,7 +64,7 @@ PAPER = Paper(
 
 PRESETS = {
     "fast": {"epochs": 50},
-    "digits": {"hidden": (100,), "batch": 50, "rate": 3e-3, "schedule": "steps", "epochs": 60},
+    "digits": {"hidden": (200,), "masks": 8, "batch": 50, "rate": 3e-3, "schedule": "steps", "epochs": 200},
     "masks": {"masks": 8},
 }
 
