@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import equinox as eqx
 import numpy as np
 
-from reverie import sampling
+from reverie import models, sampling
 from reverie.arrays import named_leaves
 from reverie.class_told import asked_of, given_of, told_class
 from reverie.data.dataset import Dataset, Rows
@@ -22,15 +22,15 @@ from reverie.evaluate.log_z import LogZ
 from reverie.evaluate.measure import view
 from reverie.evaluate.rows import Watch
 from reverie.files import npz_bytes, write_atomic
-from reverie.prob.abilities import Encodes, OfWords, Reconstructs, Remembers
-from reverie.prob.contracts import Coloured, Energy, Implicit, Judged, Latent
+from reverie.prob.abilities import Completes, Encodes, OfWords, Reconstructs, Remembers
+from reverie.prob.contracts import Coloured, Energy, Explicit, Implicit, Judged, Latent
 from reverie.progress import Progress, Quiet
 from reverie.train.signals import Stop
 from reverie.trained import Trained
 
 #: What a model must be to do what a verb asks for.
 WHAT: dict[str, Any] = {
-    "encode": Encodes, "impute": Reconstructs | Coloured, "reconstruct": Reconstructs, "memory": Remembers
+    "encode": Encodes, "impute": Reconstructs | Coloured | Completes, "reconstruct": Reconstructs, "memory": Remembers
 }  # fmt: skip
 
 
@@ -54,7 +54,16 @@ def need(run: Trained, verb: str) -> Any:
     able += ["topics"] if isinstance(model, OfWords) else []
     able += ["retrieve"] if isinstance(model, Encodes) and run.facts.likelihood == "counts" else []
     also = ["evaluate"] if isinstance(model, Judged) else ["evaluate", "sample", "score"]
-    raise ReverieError(f"{verb}: a {run.record['model']} cannot; it can: {', '.join([*also, *able])}")
+    can = ", ".join([*also, *able])
+    raise ReverieError(f"{verb}: a {run.record['model']} cannot; it can: {can}{_other(model, verb)}")
+
+
+def _other(model: Any, verb: str) -> str:
+    """Return who fills cells in where a model that goes through them in one order cannot."""
+    if verb != "impute" or not isinstance(model, Explicit):
+        return ""
+    names = [name for name in models.discover() if issubclass(models.model_class(name), Completes)]
+    return f" (it knows cells given those before them alone; {', '.join(names)} takes any)" if names else ""
 
 
 def need_likelihood(run: Trained, verb: str) -> None:
@@ -163,8 +172,8 @@ def evaluate(
         split: ``train``, ``valid`` or ``test`` of the run's data.
         data: other rows, a path or an array, instead of a split.
         estimator: ``importance``, ``elbo`` or ``ais`` of a model with latents; ``exact`` or ``ais`` of an energy;
-            ``parzen`` of any model that generates rows.
-        samples: draws a row; chains of ``ais``; windows of ``parzen``.
+            ``exact`` of a formula; ``parzen`` of any model that generates rows.
+        samples: draws a row; chains of ``ais``; windows of ``parzen``; orderings of an ensemble's ``exact``.
         rows: score so many rows, chosen at random by `seed`.
         minutes: stop after so long; the record then says how many rows were done.
         more: of the estimator: ``temperatures`` of ``ais``, its ``variance`` (of noise around what the model

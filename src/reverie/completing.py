@@ -41,6 +41,7 @@ def impute(
     iterations: int = 100,
     seed: int = 0,
     label: str | int | None = None,
+    draw: bool = False,
 ) -> np.ndarray:
     """Return x with its missing cells filled in by the model's means, shape (n, *shape), in the file's own units.
 
@@ -49,11 +50,12 @@ def impute(
         mask: True where a cell is known (array, or a file of 0 and 1), or a rule (``drop:0.6``, ``rect:12``,
             ``half``, ``nan``); None is ``nan``.
         iterations: of decoding one's own guess; sweeps of an energy with the known cells held, the second half of
-            which are averaged.
+            which are averaged; a model that has the law of any cells given any others takes one.
         seed: of the start and the draws.
         label: class of the rows (class-conditional models, which need it).
+        draw: fill in one draw of all missing cells together, not their means (models that have their law).
     """
-    return completed(run, x, mask, iterations=iterations, seed=seed, label=label).rows
+    return completed(run, x, mask, iterations=iterations, seed=seed, label=label, draw=draw).rows
 
 
 def completed(
@@ -64,6 +66,7 @@ def completed(
     iterations: int = 100,
     seed: int = 0,
     label: str | int | None = None,
+    draw: bool = False,
 ) -> Completed:
     """Return rows with their missing cells filled in, beside what was given and what is true; see `impute`."""
     asking.need(run, "impute")
@@ -74,7 +77,7 @@ def completed(
     known = known_cells(mask, np.where(data.constant, stored, rows), data, seed)
     found = imputing.impute(
         model, rows, known, iterations=iterations, seed=seed, given=told, levels=data.levels,
-        centre=imputing.centre_of(data),
+        centre=imputing.centre_of(data), draw=draw,
     )  # fmt: skip
     truth = stored.astype(np.float64)
     given = np.where(known, truth, np.nan)

@@ -21,7 +21,7 @@ from reverie.evaluate.diagnose import diagnose, gather
 from reverie.evaluate.mapped import over_rows
 from reverie.files import to_json, write_atomic
 from reverie.prob.abilities import Encodes, Filters, OfExemplars, OfWords, Reconstructs
-from reverie.prob.contracts import Coloured, Energy, Implicit, Judged
+from reverie.prob.contracts import Coloured, Energy, Explicit, Implicit, Judged
 from reverie.progress import Progress, Quiet
 from reverie.showing import display, shown
 from reverie.train import checkpoint
@@ -45,7 +45,8 @@ def report(run: Trained, *, seed: int = 0, progress: Progress | None = None) -> 
 
     if not any(key.startswith("test/") for key in run.folder.evaluations()):
         asking.evaluate(run, progress=progress)
-    steps: list[Callable[..., Any]] = [samples, units, codes]
+    steps: list[Callable[..., Any]] = [samples, units]
+    steps += [codes] if isinstance(run.model, Encodes) else []
     steps += [reconstructions] if isinstance(run.model, Reconstructs) else []
     steps += [health] if isinstance(run.model, OfExemplars) else []
     steps += [imputation] if "impute" in able(run) else []
@@ -90,7 +91,8 @@ def samples(run: Trained, *, seed: int = 0) -> None:
     """Keep 64 draws, means and samples."""
     given = given_of(run, 64, None)
     means, draws = tasks.samples(run.model, 64, seed=seed, given=given)
-    run.folder.save_arrays("samples", means=display(run, means), samples=display(run, draws))
+    how = {"drawn": np.asarray("cells")} if isinstance(run.model, Explicit) else {}
+    run.folder.save_arrays("samples", means=display(run, means), samples=display(run, draws), **how)
 
 
 def health(run: Trained, split: str = "test", *, seed: int = 0) -> dict[str, Any]:

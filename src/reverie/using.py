@@ -25,7 +25,7 @@ def evaluate(
         Parameter(help="How [default: what suits the model]."),
     ] = None,
     samples: Annotated[
-        int | None, Parameter(help="Draws (chains of ais) a row, windows of parzen [default: the estimator's].")
+        int | None, Parameter(help="Draws (chains of ais) a row, windows, orderings [default: the estimator's].")
     ] = None,
     rows: Annotated[int | None, Parameter(help="So many rows, drawn at random [default: all].")] = None,
     minutes: Annotated[float | None, Parameter(help="Stop after so long; the same command goes on.")] = None,
@@ -121,6 +121,9 @@ def impute(
     iterations: Annotated[int, Parameter(help="How often the model decodes its own guess; an energy's sweeps.")] = 100,
     seed: Seed = 0,
     class_: Class = None,
+    draw: Annotated[
+        bool, Parameter(help="One draw of all missing cells together, not their means (orderless models).", negative=())
+    ] = False,
 ) -> Answer:
     """Fill in what is missing.
 
@@ -131,7 +134,7 @@ def impute(
     target, run = outputs.Target.check(out, read=(input, mask)), load(folder)
     from reverie.completing import completed
 
-    found = completed(run, input, mask, iterations=iterations, seed=seed, label=class_)
+    found = completed(run, input, mask, iterations=iterations, seed=seed, label=class_, draw=draw)
     looks = found.looks()
     path = target.write(found.rows, run.facts.columns, lambda: _limits(run), looks)
     return Answer({"out": path, "rows": len(found.rows)}, [*target.said(looks), str(path)])

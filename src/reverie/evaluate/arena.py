@@ -127,7 +127,7 @@ def _rank(key: str) -> tuple[float, int, int]:
     """Order evaluations: more rows before fewer, annealed before sampled before the ELBO, more samples before fewer."""
     estimator, _, rows = key.split("/", 1)[-1].partition("/")
     kind, _, size = estimator.partition("-")
-    samples, order = size.split("x")[0], ("elbo", "importance", "ais", "enumerated")
+    samples, order = size.split("x")[0], ("elbo", "importance", "ais", "enumerated", "exact")
     number = int(samples) if samples.isdigit() else 0
     all_rows = int(rows) if rows.isdigit() else math.inf
     return all_rows, order.index(kind) if kind in order else -1, number

@@ -5,6 +5,9 @@ that; it leaves :math:`p(x_{miss}, h \mid x_{known})` invariant.  The answer is 
 :math:`\mathbb E[x_{miss} \mid h]` over the second half of the sweeps, whose expectation is
 :math:`\mathbb E[x_{miss} \mid x_{known}]`; until then a sweep's own conditional mean stands for it.
 
+A model that gives missing cells their law given any known ones (`abilities.Completes`) sweeps nothing: what it says is
+exact at once, means of the cells or one draw of all of them together.
+
 References: Salakhutdinov & Hinton, *Deep Boltzmann Machines*, 2009; Smolensky 1986 (completion by harmony).
 """
 
@@ -20,6 +23,7 @@ from jaxtyping import Array, PyTree
 
 from reverie.evaluate.chains import clamped_sweep
 from reverie.evaluate.rows import row_key
+from reverie.prob.abilities import Completes
 
 
 class Fixed(NamedTuple):
@@ -59,6 +63,31 @@ class Completion(NamedTuple):
     def _seen(self, answer: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """Return an answer without the columns that the model has never seen."""
         return answer if self.centre is None else np.where(~mask & np.isnan(self.centre), np.nan, answer)
+
+
+class Told(NamedTuple):
+    """The missing cells of one block as a model that `Completes` has them, in the one iteration that they take."""
+
+    model: Completes
+    seed: Array
+    draw: bool
+
+    def __call__(
+        self, truth: np.ndarray, known: np.ndarray, mask: np.ndarray, words: np.ndarray, given: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        fixed = Fixed(*(None if a is None else jnp.asarray(a) for a in (truth, known, mask, words, given)))
+        now = np.asarray(_told(self.model, fixed, self.seed, self.draw))
+        wrong = np.where(mask | np.isnan(truth), 0.0, (np.nan_to_num(truth) - now) ** 2)
+        return now[None], np.asarray([wrong.sum(dtype=np.float64)])
+
+
+@eqx.filter_jit
+def _told(model: Any, fixed: Fixed, seed: Array, draw: bool) -> Array:
+    def one(x: Array, known: Array, own: Array, y: Array | None) -> Array:
+        return model.draw_missing(row_key(seed, own), x, known, y) if draw else model.complete(x, known, y)
+
+    axes = (0, 0, 0, None if fixed.given is None else 0)
+    return jax.vmap(one, in_axes=axes)(fixed.known, fixed.mask, fixed.words, fixed.given)
 
 
 @eqx.filter_jit

@@ -5,7 +5,9 @@ r"""Filling in missing cells by decoding one's own guess, again and again (the M
 m being 1 where a cell is known.  The error after each iteration is the squared error of the missing cells divided by
 their number.
 
-An energy needs no guess: with the known cells held, its own sweeps draw the others from
+A model of the cells' law given any others (`abilities.Completes`) gives it at once, exactly: their means, or a draw.
+
+An energy needs no guess either: with the known cells held, its own sweeps draw the others from
 :math:`p(x_{miss} \mid x_{known})` (`completion`), and the answer is their mean.
 
 References: Li, Zhu & Zhang, *Learning to Generate with Memory*, 2016; Rezende, Mohamed & Wierstra, 2014.
@@ -25,9 +27,9 @@ from jaxtyping import Array, Bool, Float
 
 from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError, nearest
-from reverie.evaluate.completion import Completion, Fixed
+from reverie.evaluate.completion import Completion, Fixed, Told
 from reverie.evaluate.rows import as_rows, checked_seed, on_device, row_key, row_words
-from reverie.prob.abilities import Reconstructs
+from reverie.prob.abilities import Completes, Reconstructs
 from reverie.prob.contracts import Coloured
 
 _BLOCK = 500
@@ -62,29 +64,35 @@ def impute(
     given: Float[np.ndarray, "n C"] | None = None,
     levels: int = 0,
     centre: Float[np.ndarray, " D"] | None = None,
+    draw: bool = False,
 ) -> Imputation:
     """Fill in the cells that `mask` does not know.
 
     Args:
-        model: reconstructs, or is an energy whose known cells can be held.
+        model: reconstructs, or is an energy whose known cells can be held, or has the missing cells' law.
         rows: in the model's units (binary or real), shape ``(n, D)``; NaN is missing whatever the mask says.
         mask: True where a cell is known.
-        iterations: the paper's are 100; sweeps of an energy, the second half of which are averaged.
+        iterations: the paper's are 100; sweeps of an energy, the second half of which are averaged; a model that has
+            the missing cells' law takes one.
         frames: iterations to keep pictures of.
         seed: a row's result depends on its known cells and this alone.
         levels: categories of a cell, for categorical data, whose missing cells start at a random one.
         centre: means of real columns, whose missing cells start at N(centre, 1); all others start uniform in
             [0, 1], as the paper's do.  NaN stands for a column that the model never sees: it stays NaN.
+        draw: give one draw of all missing cells together in place of their means.
 
     Raises:
         ReverieError: when the model cannot, or the mask does not fit.
     """
     rows = as_rows(rows)
-    mask = _checked(model, rows, mask, iterations)
+    mask = _checked(model, rows, mask, iterations, draw)
+    iterations = 1 if isinstance(model, Completes) else iterations
     known = np.where(mask, rows, 0.0).astype(np.float32)
     stops = sorted({t for t in frames if 1 <= t <= iterations} | {iterations})
+    model, number = on_device(model), jnp.asarray(np.uint32(checked_seed(seed)))
     kind = Completion if isinstance(model, Coloured) else _Walk
-    walk = kind(on_device(model), jnp.asarray(np.uint32(checked_seed(seed))), iterations, stops, levels, centre)
+    walk: Any = kind(model, number, iterations, stops, levels, centre)
+    walk = Told(model, number, draw) if isinstance(model, Completes) else walk
     block = min(_BLOCK, 1 << (len(rows) - 1).bit_length())
     pictures, total, words = np.empty((len(stops), *rows.shape), np.float32), np.zeros(iterations), row_words(known)
     for start in range(0, len(rows), block):
@@ -125,9 +133,11 @@ class _Walk(NamedTuple):
         return np.stack(pictures), np.asarray(errors, np.float64)
 
 
-def _checked(model: Any, rows: np.ndarray, mask: np.ndarray, iterations: int) -> np.ndarray:
-    if not isinstance(model, Reconstructs | Coloured):
+def _checked(model: Any, rows: np.ndarray, mask: np.ndarray, iterations: int, draw: bool) -> np.ndarray:
+    if not isinstance(model, Reconstructs | Coloured | Completes):
         raise ReverieError(f"impute: a {type(model).__name__} does not reconstruct, so it cannot fill cells in")
+    if draw and not isinstance(model, Completes):
+        raise ReverieError(f"draw: a {type(model).__name__} fills in means alone; leave it out")
     mask = np.asarray(mask)
     if mask.shape != rows.shape or mask.dtype != np.bool_:
         raise ReverieError(

@@ -16,6 +16,7 @@ References: Burda, Grosse & Salakhutdinov, *Importance Weighted Autoencoders*, 2
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -223,6 +224,11 @@ def validator(samples: int = 100, rows: int = 1000, seed: int = 0) -> Callable[[
         rows: at most so many rows, chosen at random once and for all.
         seed: of the choice and of the estimator.
     """
+    return validating(partial(importance, samples=samples, seed=seed), rows, seed)
+
+
+def validating(score: Callable[..., RowResult], rows: int, seed: int) -> Callable[[Any, Dataset, Any], Estimate]:
+    """Return ``validate(model, data, key) -> Estimate`` by ``score(model, rows, given=)``; see `validator`."""
     kept: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray | None]] = {}
 
     def validate(model: Any, data: Dataset, key: Any = None) -> Estimate:
@@ -232,7 +238,7 @@ def validator(samples: int = 100, rows: int = 1000, seed: int = 0) -> Callable[[
             kept[data.hash] = (index, data.rows("valid")[index], None if labels is None else labels[index])
         index, x, labels = kept[data.hash]
         given = one_hot(labels, classes_of(model)) if classes_of(model) else None
-        result = importance(model, x, samples=samples, seed=seed, given=given)
+        result = score(model, x, given=given)
         note = None if given is None else "log p(x given its class)"
         return certify(result, data, "valid", note=note, indices=index)
 

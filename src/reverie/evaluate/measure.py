@@ -15,7 +15,7 @@ from jaxtyping import Float
 from reverie.data.dataset import EVALUATION_SEED, Dataset
 from reverie.errors import ReverieError, nearest
 from reverie.estimate import Estimate
-from reverie.evaluate import annealed, energy, lengths, likelihood, observed, parzen, prior_sampling
+from reverie.evaluate import annealed, energy, explicit, lengths, likelihood, observed, parzen, prior_sampling
 from reverie.evaluate.certify import (
     at,
     certify,
@@ -30,9 +30,9 @@ from reverie.evaluate.observed import Observed
 from reverie.evaluate.rows import RowResult, Watch, as_rows, row_words, visiting_order
 from reverie.evaluate.task import ESTIMATOR, Telling, evaluate_task
 from reverie.prob.abilities import Tells
-from reverie.prob.contracts import Energy, Implicit, Judged, Marginal, OfLengths, Topped
+from reverie.prob.contracts import Energy, Explicit, Implicit, Judged, Marginal, OfLengths, Topped
 
-#: By contract: of a row's own latents (`Latent`), or of the partition function (`Energy`).
+#: By contract: of a row's own latents (`Latent`), of the partition function (`Energy`), or of nothing (`Explicit`).
 LATENT: dict[str, Callable[..., RowResult]] = {
     "importance": likelihood.importance,
     "elbo": likelihood.elbo,
@@ -43,6 +43,8 @@ ENERGY: dict[str, Callable[..., RowResult]] = {
     "exact": partial(energy.annealed_energy, exact=True),
     "ais": partial(energy.annealed_energy, exact=False),
 }
+#: Of a formula.
+EXPLICIT: dict[str, Callable[..., RowResult]] = {explicit.NAME: explicit.exact}
 #: Of documents of many lengths, each with a partition function of its own.
 LENGTHS: dict[str, Callable[..., RowResult]] = {
     "exact": partial(lengths.annealed_lengths, exact=True),
@@ -75,8 +77,9 @@ def evaluate(
     Args:
         split: ``train``, ``valid`` or ``test``.
         estimator: ``importance``, ``elbo`` or ``ais`` of a model with latents; ``exact`` or ``ais`` of an energy;
-            ``parzen`` of whatever generates, or ``ais`` with a ``variance`` (default: the first that the model allows).
-        samples: draws per row (chains of ``ais``, windows of ``parzen``).
+            ``exact`` of a formula; ``parzen`` of whatever generates, or ``ais`` with a ``variance`` (default: the first
+            that the model allows).
+        samples: draws per row (chains of ``ais``, windows of ``parzen``, orderings of an ensemble's ``exact``).
         rows: score so many rows, chosen at random by `seed`; a smaller number chooses some of a larger one's.
         minutes: stop after so long; the record then says how many rows were done.
         resume: file of partial results, to be given again to go on.
@@ -160,6 +163,8 @@ def estimators(model: Any) -> dict[str, Callable[..., Any]]:
     windows = {parzen.NAME: parzen.evaluate_parzen}
     if isinstance(model, Topped):
         return {**ENERGY, "importance": energy.annealed_energy, **windows}
+    if isinstance(model, Explicit):
+        return {**EXPLICIT, **windows}
     return {**(ENERGY if isinstance(model, Energy) else LATENT), **windows}
 
 
@@ -170,6 +175,8 @@ def default_estimator(model: Any) -> str:
         return "exact" if counts(model) else "ais"
     if isinstance(model, Implicit):
         return parzen.NAME
+    if isinstance(model, Explicit):
+        return explicit.NAME
     return ESTIMATOR if isinstance(model, Judged) else "importance"
 
 
@@ -180,11 +187,13 @@ def _untimed(minutes: float | None) -> None:
         )
 
 
-def _samples(model: Any, estimator: str, samples: int | None) -> dict[str, int]:
+def _samples(model: Any, estimator: str, samples: int | None) -> dict[str, int | None]:
     if isinstance(model, Topped) and estimator == "importance":
         return {"importance": SAMPLES[estimator] if samples is None else samples}
     if isinstance(model, Energy):
         return {} if samples is None else {"chains": samples}
+    if isinstance(model, Explicit):
+        return {"samples": samples}
     number = SAMPLES[estimator] if samples is None else samples
     return {"chains" if estimator == "ais" else "samples": number}
 

@@ -55,7 +55,7 @@ def model_class(name: str) -> type:
 def capabilities(name: str) -> list[str]:
     """Return what the model can do: ``likelihood``, ``sample``, ``encode``, ``impute``, ``memory``,
     ``classify`` (from its stack of features), ``class-conditional``."""
-    from reverie.prob.abilities import Encodes, OfWords, Reconstructs, Remembers, Stacks
+    from reverie.prob.abilities import Completes, Encodes, OfWords, Reconstructs, Remembers, Stacks
     from reverie.prob.contracts import Energy, Explicit, Implicit, Latent
 
     built = model_class(name)
@@ -63,7 +63,7 @@ def capabilities(name: str) -> list[str]:
         "likelihood": (Latent, Energy, Explicit),
         "sample": (Latent, Energy, Explicit, Implicit),
         "encode": Encodes,
-        "impute": Reconstructs,
+        "impute": (Reconstructs, Completes),
         "memory": Remembers,
         "classify": Stacks,
         "topics": OfWords,

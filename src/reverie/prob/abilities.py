@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from reverie.prob.contracts import Given, Row
 
@@ -55,6 +55,28 @@ class Reconstructs(Protocol):
     """Gives back a row from itself, which `reverie impute` iterates."""
 
     def reconstruct(self, key: PRNGKeyArray, x: Row, given: Given = None) -> Row: ...
+
+
+@runtime_checkable
+class Completes(Protocol):
+    """Gives missing cells their law given any known ones, exactly: `reverie impute` needs no guess."""
+
+    def complete(self, x: Row, known: Bool[Array, " D"], given: Given = None) -> Row:
+        """Return x with E[cell | known cells] in place of each cell that is not known."""
+        ...
+
+    def draw_missing(self, key: PRNGKeyArray, x: Row, known: Bool[Array, " D"], given: Given = None) -> Row:
+        """Return x with a draw from p(missing cells | known cells), of all of them together."""
+        ...
+
+
+@runtime_checkable
+class Ensembles(Protocol):
+    """An explicit model that is a mixture of as many laws as one asks for, all of them of the same weights."""
+
+    def ensemble(self, n: int) -> Any:
+        """Return the equal mixture of n of the laws; the first ones are those of a smaller n."""
+        ...
 
 
 @runtime_checkable

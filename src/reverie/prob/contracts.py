@@ -254,13 +254,22 @@ class Implicit(eqx.Module):
 
 
 class Explicit(eqx.Module):
-    r"""A model whose :math:`\log p(x)` is a formula."""
+    r"""A model whose :math:`\log p(x)` is a formula: autoregressive ones, which say a row's cells one by one.
+
+    `Ensembles` (`abilities`) are mixtures of such laws.
+    """
 
     def log_prob(self, x: Row, given: Given = None) -> Float[Array, ""]:
+        r"""Return :math:`\log p(x)`, exactly; of the cells that are there, where a model takes missing ones (NaN)."""
         raise NotImplementedError
 
-    def sample(self, key: PRNGKeyArray, given: Given = None) -> Row:
+    def sample(self, key: PRNGKeyArray, given: Given = None) -> tuple[Row, PyTree]:
+        """Draw x, and return it with what `mean` needs to know of how it was drawn."""
         raise NotImplementedError
+
+    def mean(self, h: PyTree, given: Given = None) -> Row:
+        r"""Return the mean that each cell was drawn with, :math:`\mathbb E[x_d \mid x_{<d}]`: `sample` gave it."""
+        return h
 
 
 class Judged(eqx.Module):

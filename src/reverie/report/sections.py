@@ -143,7 +143,8 @@ def diagnoses(run: RunView) -> Section | None:
 
 
 _CURVES = {
-    "loss": "minus the loss", "squared_error": "minus the squared error", "pseudo_likelihood": "pseudo-likelihood"
+    "loss": "minus the loss", "log_likelihood": "log-likelihood",
+    "squared_error": "minus the squared error", "pseudo_likelihood": "pseudo-likelihood"
 }  # fmt: skip
 #: What a curve is measured in, where that is no nats.
 _UNITS = {"accuracy": "share of the rows", _CURVES["squared_error"]: "squares"}
@@ -151,7 +152,7 @@ _UNITS = {"accuracy": "share of the rows", _CURVES["squared_error"]: "squares"}
 
 def curve(run: RunView) -> figures.Curve | None:
     """Return the run's learning curve, None where its journal says nothing."""
-    known = ("accuracy", "squared_error", "objective", "bound", "elbo", "pseudo_likelihood", "loss")
+    known = ("accuracy", "squared_error", "objective", "bound", "elbo", "log_likelihood", "pseudo_likelihood", "loss")
     label = next((k for k in known if any(k in m for m in run.metrics)), None)
     if label == "loss" and any(_of_an_energy(m.get("valid") or {}) for m in run.metrics):
         label = None  # what an energy logs is a difference of energies, and no likelihood's bound
@@ -233,15 +234,18 @@ def samples(run: RunView) -> Section | None:
     if means is None and draws is None:
         return None
     drawn = "a chain of the model's own" if "chains" in run.array_names("chains") else "the prior"
-    section = Section("samples", "Samples", f"Nothing is given: codes h are drawn from {drawn} and decoded.")
+    by_cell = str(run.arrays("samples").get("drawn", "")) == "cells"
+    lead = f"codes h are drawn from {drawn} and decoded."
+    lead = "cells are drawn one after the other, each given those before it." if by_cell else lead
+    section = Section("samples", "Samples", f"Nothing is given: {lead}")
     if means is not None and draws is not None and np.array_equal(means, draws):
         section.add(rows_block(run, draws, f"{len(draws)} samples", "What the generator makes of them."))
         return section
+    of_means, of_draws = (f"{what} {'p(cell | cells before it)' if by_cell else 'p(x | h)'}." for what in
+                          ("Means of", "Draws of x from"))  # fmt: skip
     section.add(
-        None if means is None else rows_block(run, means, f"{len(means)} means", "Means of p(x | h).", beside=[draws]),
-        None
-        if draws is None
-        else rows_block(run, draws, f"{len(draws)} samples", "Draws of x from p(x | h).", beside=[means]),
+        None if means is None else rows_block(run, means, f"{len(means)} means", of_means, beside=[draws]),
+        None if draws is None else rows_block(run, draws, f"{len(draws)} samples", of_draws, beside=[means]),
     )
     return section
 

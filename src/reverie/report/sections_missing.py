@@ -20,14 +20,15 @@ def imputation(run: RunView) -> Section | None:
     rules = {n.removeprefix("imputation-"): n for n in run.array_names("imputation-")}
     if not rules:
         return None
-    lead = (
-        "Some cells are hidden; the known ones held, the model's chains draw the others, and their mean is given."
-        if run.array_names("chains")
-        else "Some cells are hidden; the model fills them in by decoding its own guess, again and again."
-    )
-    section = Section("imputation", "Missing values", lead)
     errors = {rule: run.arrays(name)["errors"] for rule, name in rules.items() if "errors" in run.arrays(name)}
-    errors = {rule: e for rule, e in errors.items() if e.size}
+    at_once = bool(errors) and all(e.size == 1 for e in errors.values())
+    lead = "Some cells are hidden; the model fills them in by decoding its own guess, again and again."
+    if run.array_names("chains"):
+        lead = "Some cells are hidden; known ones held, the model's chains draw the others, and their mean is given."
+    elif at_once:
+        lead = "Some cells are hidden; the model says the mean of each given the known ones, exactly, at once."
+    section = Section("imputation", "Missing values", lead)
+    errors = {rule: e for rule, e in errors.items() if e.size and not at_once}
     for rule, name in rules.items():
         section.add(_frames(run, rule, name))
     if errors:
@@ -79,9 +80,10 @@ def _frames(run: RunView, rule: str, name: str) -> Block | None:
     iterations = run.arrays(name).get("iterations", np.arange(1, len(frames) + 1)).tolist()
     chosen = [i for i, t in enumerate(iterations) if t in _FRAMES or i == len(frames) - 1]
     given = np.where(known[:count].astype(bool), truth[:count], np.nan)
+    once = iterations == [1]
     stages = [
         ("given", given),
-        *((f"after {iterations[i]}", frames[i][:count]) for i in chosen),
+        *(("filled in" if once else f"after {iterations[i]}", frames[i][:count]) for i in chosen),
         ("truth", truth[:count]),
     ]
     if len(run.shape) == 1:

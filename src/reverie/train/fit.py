@@ -38,7 +38,7 @@ _VALIDATE, _FINISH = 2, 3
 #: At most this many journal lines in a planned run.
 _LINES = 400
 #: Journalled values that are log-densities; they are told in the file's own units, as validation is.
-_DENSITIES = ("elbo", "bound", "objective")
+_DENSITIES = ("elbo", "bound", "objective", "log_likelihood")
 
 
 class Watcher(Protocol):

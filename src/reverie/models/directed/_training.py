@@ -40,7 +40,7 @@ def directed_recipe(
     penalty: Penalty | None = None,
 ) -> Recipe:
     """Return the recipe of one player that maximises a surrogate of log p(x)."""
-    _check(brief.data, k=k, batch=batch, rate=rate, valid_samples=valid_samples)
+    check(brief.data, k=k, batch=batch, rate=rate, valid_samples=valid_samples)
     steps = brief.steps(batch)
     per_epoch = brief.data.size("train") / batch
     warm = ramp(round(warmup * per_epoch)) if warmup else None
@@ -61,7 +61,8 @@ def directed_recipe(
     )
 
 
-def _check(data: Dataset, **numbers: float) -> None:
+def check(data: Dataset, **numbers: float) -> None:
+    """Refuse numbers that are not positive, and a `batch` of more rows than there are."""
     for name, value in numbers.items():
         if not value > 0:
             raise ReverieError(f"{name}: {value} must be positive")

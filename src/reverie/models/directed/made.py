@@ -1,0 +1,209 @@
+r"""MADE, the masked autoencoder: an exact likelihood of binary rows in one pass of a deep network.
+
+An autoencoder whose weights are masked so that output d sees no cell but those before it in an order o. Cell
+:math:`o_d` has degree d, each unit k of layer l a degree :math:`m^l(k)` between the least of the layer below and D - 1,
+and (the paper's letters)
+
+.. math::
+
+    h^l = g\big((W^l \odot M^l) h^{l-1} + b^l\big), \quad M^l_{kk'} = 1_{m^l(k) \ge m^{l-1}(k')}, \qquad
+    a = (V \odot M^V) h^L + (A \odot M^A) x + c, \quad M^V_{dk} = 1_{d > m^L(k)}, \ M^A_{dd'} = 1_{d > d'},
+
+so that :math:`p(x) = \prod_d \sigma(a_d)^{x_d}(1 - \sigma(a_d))^{1 - x_d}` is a law: it is what `evaluate` tells, of
+kind ``exact``.  All conditionals of a row cost one pass, where `nade` goes through the cells; a draw costs D passes.
+
+With `masks` above 1 there are as many orders and sets of degrees, of which each step takes one at random; the model
+is then their equal mixture, :math:`\log p(x) = \log \frac1M \sum_i p_i(x)`, a law again, and ``evaluate --samples n``
+mixes other numbers of them.  Masks are not stored: they follow from the degrees that the model holds.
+
+Traps: one mask overfits less with fewer units, many masks need more units and longer training.
+
+References: Germain, Gregor, Murray & Larochelle, *MADE: Masked Autoencoder for Distribution Estimation*, ICML 2015.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from reverie.errors import ReverieError
+from reverie.evaluate.claims import Claim, Paper
+from reverie.evaluate.explicit import validator
+from reverie.models.directed._autoregressive import (
+    Mixture,
+    base_logits,
+    drawn_order,
+    explicit_recipe,
+    require_binary,
+    require_whole,
+)
+from reverie.nn.blocks import ACTIVATIONS, Linear
+from reverie.nn.laws import Mean, bernoulli_log_prob
+from reverie.train.optimise import Adam
+from reverie.train.recipe import Brief, Recipe
+
+PAPER = Paper(
+    title="MADE: Masked Autoencoder for Distribution Estimation",
+    authors="Mathieu Germain, Karol Gregor, Iain Murray and Hugo Larochelle",
+    year=2015,
+    venue="ICML",
+    bibtex="""@inproceedings{germain2015made,
+  title = {{MADE}: Masked Autoencoder for Distribution Estimation},
+  author = {Germain, Mathieu and Gregor, Karol and Murray, Iain and Larochelle, Hugo},
+  booktitle = {International Conference on Machine Learning},
+  year = {2015},
+  note = {arXiv:1502.03509}
+}""",
+)
+
+PRESETS = {
+    "fast": {"epochs": 50},
+    "digits": {"hidden": (200,), "masks": 8, "batch": 50, "rate": 3e-3, "schedule": "steps", "epochs": 200},
+    "masks": {"masks": 8},
+}
+
+TINY = {"hidden": (32,), "batch": 20, "rate": 1e-2, "epochs": 15}
+
+CLAIMS: tuple[Claim, ...] = ()
+
+
+class MADE(Mixture):
+    """A masked network, and one order and set of degrees for each law of the mixture; see the module's page.
+
+    Attributes:
+        layers: W^l and b^l, from the data upwards, and last V and c.
+        direct: A, from cells to cells; None without.
+        places: degree of each cell, 0 for the one that is said first; a row for each law.
+        degrees: of the units, layer by layer.
+        activation: g.
+    """
+
+    layers: tuple[Linear, ...]
+    direct: Float[Array, "D D"] | None
+    places: Int[Array, "M D"]
+    degrees: tuple[Int[Array, "M _"], ...]
+    activation: str = eqx.field(static=True)
+
+    @property
+    def members(self) -> int:
+        return len(self.places)
+
+    def logits(self, x: Float[Array, " D"], member: int | Int[Array, ""] = 0) -> Float[Array, " D"]:
+        """Return the logits of p(cell = 1 | cells before it) by one of the laws."""
+        place, units = self.places[member], [degree[member] for degree in self.degrees]
+        h, below = x, place
+        for layer, above in zip(self.layers[:-1], units, strict=True):
+            # A unit of degree m sees cells 0 to m; the last cell is seen by none, so that degrees end at D - 2.
+            mask = below[:, None] <= above[None, :]
+            h = ACTIVATIONS[self.activation](h @ (layer.weight * mask) + layer.bias)
+            below = above
+        last = self.layers[-1]
+        a = h @ (last.weight * (below[:, None] < place[None, :])) + last.bias
+        return a if self.direct is None else a + x @ (self.direct * (place[:, None] < place[None, :]))
+
+    def member_log_prob(self, x: Float[Array, " D"], member: int | Int[Array, ""]) -> Float[Array, ""]:
+        return bernoulli_log_prob(x, self.logits(x, member)).sum()
+
+    def member_sample(
+        self, key: PRNGKeyArray, member: int | Int[Array, ""]
+    ) -> tuple[Float[Array, " D"], Float[Array, " D"]]:
+        """Draw the cells in turn, a pass each."""
+        order = jnp.argsort(self.places[member])
+
+        def cell(said: tuple[Array, Array], own: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
+            x, p = said
+            coin, d = own
+            mean = jax.nn.sigmoid(self.logits(x, member)[d])
+            return (x.at[d].set(jax.random.bernoulli(coin, mean)), p.at[d].set(mean)), None
+
+        blank = jnp.zeros_like(self.layers[-1].bias)
+        said, _ = jax.lax.scan(cell, (blank, blank), (jax.random.split(key, order.size), order))
+        return said
+
+    def ensemble(self, n: int) -> MADE:
+        """Return the equal mixture of n masks; those past the ones that were learnt with are drawn anew."""
+        widths = tuple(degree.shape[1] for degree in self.degrees)
+        found = [drawn_degrees(i, self.places.shape[1], widths) for i in range(self.members, n)]
+        more = [np.concatenate([np.asarray(a), *(f[i][None] for f in found)])[:n] for i, a in
+                enumerate((self.places, *self.degrees))]  # fmt: skip
+        return replace(self, places=jnp.asarray(more[0]), degrees=tuple(jnp.asarray(a) for a in more[1:]))
+
+
+def drawn_degrees(number: int, columns: int, widths: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """Return the places of the cells and the degrees of the units of a set of masks, by its number."""
+    rng = np.random.default_rng([number, columns, *widths])
+    found = [np.argsort(np.asarray(drawn_order(number + 1, columns))).astype(np.int32)]
+    least = 0
+    for width in widths:
+        found.append(rng.integers(least, max(columns - 1, least + 1), width, dtype=np.int32))
+        least = int(found[-1].min())
+    return tuple(found)
+
+
+def batch_log_probs(model: MADE, x: Float[Array, "B D"], key: PRNGKeyArray) -> Float[Array, " B"]:
+    """Return log p of several rows by one of the laws, drawn for all of them together."""
+    member = jax.random.randint(key, (), 0, model.members)
+    return jax.vmap(lambda row: model.member_log_prob(row, member))(x)
+
+
+def untrained(
+    key: PRNGKeyArray, mean: Mean, hidden: tuple[int, ...], masks: int, direct: bool, activation: str
+) -> MADE:
+    """Return random weights, and biases at which cells are independent columns of the data's `mean`."""
+    bias = base_logits(mean)
+    columns = bias.size
+    sizes = (columns, *hidden, columns)
+    keys = jax.random.split(key, len(sizes) - 1)
+    layers = [Linear.init(k, a, b) for k, a, b in zip(keys, sizes[:-1], sizes[1:], strict=True)]
+    layers[-1] = replace(layers[-1], bias=bias)
+    sets = zip(*(drawn_degrees(i, columns, hidden) for i in range(masks)), strict=True)
+    places, *degrees = (jnp.asarray(np.stack(one)) for one in sets)
+    blank = jnp.zeros((columns, columns)) if direct else None
+    return MADE(tuple(layers), blank, places, tuple(degrees), activation)
+
+
+def recipe(
+    brief: Brief,
+    *,
+    hidden: tuple[int, ...] = (500,),
+    masks: int = 1,
+    direct: bool = True,
+    activation: Literal["relu", "tanh", "softplus", "silu"] = "relu",
+    batch: int = 100,
+    rate: float = 1e-3,
+    schedule: Literal["constant", "linear", "inverse", "cosine", "steps"] = "cosine",
+    adam: Adam = Adam(),
+    select: Literal["best", "last", "average"] = "best",
+    valid_every: float | None = None,
+) -> tuple[MADE, Recipe]:
+    """Return an untrained MADE and how to train it.
+
+    Args:
+        hidden: widths of the hidden layers, from the data upwards.
+        masks: orders of the cells, each with degrees of its own; the model is their mixture.
+        direct: connect cells to the cells after them.
+        activation: of the hidden layers.
+        batch: rows per step.
+        rate: learning rate.
+        schedule: how it falls over the planned epochs.
+        adam: the optimiser's further numbers.
+        select: which weights count: best on validation, last, or an exponential average.
+        valid_every: epochs between validations (default: a fiftieth of the plan).
+    """
+    require_binary(brief.data, "a made")
+    require_whole(brief.data, "a made")
+    if not hidden or min(hidden) < 1:
+        raise ReverieError(f"hidden: {hidden}: give one width or more, each at least 1")
+    if masks < 1:
+        raise ReverieError(f"masks: {masks} is not a number of masks; give 1 or more")
+    model = untrained(brief.key, brief.data.mean, hidden, masks, direct, activation)
+    return model, explicit_recipe(
+        brief, batch_log_probs, validator(), batch=batch, rate=rate, schedule_name=schedule, adam=adam, select=select,
+        valid_every=valid_every,
+    )  # fmt: skip
