@@ -347,6 +347,60 @@ def test_weights_that_spread_by_hundreds_of_nats_leave_gradients_finite(name: st
         assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(found))
 
 
+# VIMCO
+
+
+def bound_gradient(model: Enumerated, k: int) -> Any:
+    """Return the gradient of the k-sample bound, by enumeration of the k draws."""
+    draws, _ = all_tuples(model, X, k)
+
+    def bound(m: Enumerated) -> Any:
+        log_p, log_q = tables(m, X)
+        log_w = (log_p - log_q)[draws]
+        return jnp.exp(log_q[draws].sum(axis=1)) @ (jax.nn.logsumexp(log_w, axis=1) - np.log(k))
+
+    return slope(bound, model)
+
+
+@pytest.mark.parametrize("latent", NETS)
+def test_vimco_has_the_gradient_of_the_k_sample_bound(latent: tuple[int, ...], enumerated: None) -> None:
+    model = some(latent)
+    truth = bound_gradient(model, 2)
+
+    def check(surrogate: Surrogate) -> None:
+        assert_same(expected(surrogate, model, X, 2), truth, 1e-12)
+
+    twice = mutant("vimco", without=lambda log_w: log_w - bounds.iwae_bound(log_w))
+    # As the k-sample bound would be, of draws that could be gone back through: without what q owes to its choice.
+    assert_kills(check, SCORED["vimco"], SCORED["rws"], surrogates.iwae, twice)
+
+
+def test_a_draw_s_baseline_is_of_the_others_and_quietens_it(enumerated: None) -> None:
+    model = some(scale=1.5)
+    draws, mass = all_tuples(model, X, 2)
+    keys, rows = jnp.pad(draws, [(0, 0), (0, 1)]), jnp.broadcast_to(jnp.asarray(X), (len(draws), WIDTH))
+
+    def check(without: Callable[[Any], Any]) -> None:
+        log_w = jnp.asarray([0.3, -1.0, 2.0, 700.0])
+        for i in range(4):
+            others = np.delete(np.asarray(log_w), i)
+            wanted = np.logaddexp.reduce([*others, others.mean()]) - np.log(4)
+            assert float(without(log_w)[i]) == pytest.approx(wanted, abs=1e-10)
+
+    own = lambda log_w: jnp.full_like(log_w, bounds.iwae_bound(log_w))  # noqa: E731
+    assert_kills(check, score_surrogates.without, own, lambda log_w: 0.0 * log_w)
+
+    def variance(surrogate: Surrogate) -> float:
+        each = gradients(surrogate, model, keys, rows, 2)
+        spread = lambda g: mass @ (g**2).reshape(len(mass), -1).sum(1) - (jnp.tensordot(mass, g, 1) ** 2).sum()  # noqa: E731
+        return float(sum(spread(g) for g in jax.tree.leaves(each.q)))
+
+    bare = mutant("vimco", without=lambda log_w: 0.0 * log_w)
+    assert variance(SCORED["vimco"]) < 0.5 * variance(bare)
+    # A baseline, however bad, changes no mean.
+    assert_same(expected(bare, model, X, 2), bound_gradient(model, 2), 1e-12)
+
+
 # Any latent
 
 
@@ -430,6 +484,7 @@ def test_columns_of_other_laws_are_learnt(likelihood: str, tmp_path: Path) -> No
         ({"latent": ()}, "latent: give the width"),
         ({"latent": (3, 0)}, "latent: give the width"),
         ({"k": 0}, "k: 0"),
+        ({"surrogate": "vimco", "k": 1, "batch": 10}, "k: vimco compares samples"),
         ({"surrogate": "wake-sleep", "q_updates": "wake"}, "q-updates: wake-sleep has one way"),
         ({"surrogate": "elbo"}, "surrogate"),
     ],

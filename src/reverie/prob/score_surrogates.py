@@ -10,6 +10,8 @@ name        gradient for :math:`\theta`                         gradient for :ma
 wake-sleep  :math:`\frac1k\sum_i \nabla \log p(x, h_i)`         :math:`\nabla \log q(\hat h \mid \hat x)`
 rws         :math:`\sum_i \tilde w_i \nabla \log p(x, h_i)`     :math:`\sum_i \tilde w_i \nabla \log q(h_i \mid x)`
                                                                 (wake) and that of a dream (sleep)
+vimco       :math:`\sum_i \tilde w_i \nabla \log p(x, h_i)`     :math:`\sum_i (\hat L - \hat L_{-i} - \tilde w_i)
+                                                                \nabla \log q(h_i \mid x)`
 ==========  ==================================================  ===================================================
 
 Wake-sleep's :math:`\theta` ascends the evidence lower bound; its :math:`\phi` descends
@@ -18,11 +20,19 @@ Wake-sleep's :math:`\theta` ascends the evidence lower bound; its :math:`\phi` d
 :math:`\theta` follows :math:`\nabla \log p(x)` with a bias of order 1/k, and the wake update of q the same divergence
 over the data.  Both sums are self-normalised; :math:`\frac1k\sum_i w_i` itself is unbiased for p(x).
 
+VIMCO is unbiased for the gradient of the k-sample bound.  Draw i is praised by
+:math:`\hat L = \log\frac1k\sum_j w_j` less what that would have been without it,
+
+.. math:: \hat L_{-i} = \log \tfrac1k \Big(\sum_{j \ne i} w_j + \big(\prod_{j \ne i} w_j\big)^{1/(k-1)}\Big).
+
+That baseline does not depend on draw i, so that it changes no expectation and takes away most of the variance.
+
 What is logged is a value: ``elbo`` or ``bound``, and ``sleep``, log q of a dream.  The scalar has the value of the
 bound and the gradient above.  There is no KL apart to weigh, so `beta` must be 1.
 
 References: Hinton, Dayan, Frey & Neal, *The "Wake-Sleep" Algorithm for Unsupervised Neural Networks*, 1995;
-Bornschein & Bengio, *Reweighted Wake-Sleep*, 2015.
+Bornschein & Bengio, *Reweighted Wake-Sleep*, 2015; Mnih & Rezende, *Variational Inference for Monte Carlo
+Objectives*, 2016.
 """
 
 from __future__ import annotations
@@ -30,6 +40,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from reverie.errors import ReverieError
@@ -84,6 +95,29 @@ def rws(
     return _scored(info["bound"], source, info, wake.penalty)
 
 
+def vimco(
+    model: Latent, key: PRNGKeyArray, x: Row, given: Given, k: int, beta: Beta = 1.0, penalty: Penalty | None = None
+) -> Scored:
+    r"""Ascend the k-sample bound, each draw praised by what it added to it (Mnih & Rezende 2016).
+
+    Raises:
+        ReverieError: for one sample, which no other could be a baseline of.
+    """
+    if k < 2:
+        raise ReverieError(f"k: vimco compares samples with each other, and {k} is too few; give 2 or more")
+    drawn = _drawn(model, key, x, given, k, beta, penalty)
+    info = values_of(drawn.log_w)
+    praise = jax.lax.stop_gradient(info["bound"] - without(drawn.log_w))
+    return _scored(info["bound"], info["bound"] + (praise * drawn.log_q).sum(), info, drawn.penalty)
+
+
+def without(log_w: Float[Array, " k"]) -> Float[Array, " k"]:
+    r"""Return :math:`\hat L_{-i}`: the bound with the geometric mean of the others in the place of each weight."""
+    k = log_w.shape[0]
+    others = jnp.where(jnp.eye(k, dtype=bool), 0.0, log_w).sum(axis=1) / (k - 1)
+    return bounds.iwae_bound(jnp.where(jnp.eye(k, dtype=bool), others, log_w[:, None]))
+
+
 def sleep(model: Latent, key: PRNGKeyArray, given: Given, k: int) -> Scalar:
     r"""Return :math:`\log q(\hat h \mid \hat x)` of one dream :math:`(\hat x, \hat h) \sim p`, itself held fixed."""
 
@@ -103,6 +137,7 @@ def shares(log_w: Float[Array, " k"]) -> Float[Array, " k"]:
 SCORED: dict[str, Surrogate] = {
     "wake-sleep": wake_sleep,
     "rws": rws,
+    "vimco": vimco,
 }
 
 
@@ -110,7 +145,7 @@ def _drawn(
     model: Latent, key: PRNGKeyArray, x: Row, given: Given, k: int, beta: Beta, penalty: Penalty | None
 ) -> Drawn:
     if not is_one(beta):
-        raise ReverieError("beta: wake-sleep and rws have no KL term to weigh; leave it (and warmup) out")
+        raise ReverieError("beta: wake-sleep, rws and vimco have no KL term to weigh; leave it (and warmup) out")
 
     def one(own: PRNGKeyArray) -> Drawn:
         h = jax.lax.stop_gradient(model.infer(own, x, given))

@@ -19,6 +19,8 @@ drawn but not differentiated, so each way to learn scores draws that it holds fi
 ``rws``
     Reweighted wake-sleep: k draws of q, weighed by :math:`\tilde w_i \propto p(x, h_i)/q(h_i \mid x)`, teach p and
     (wake) q; dreams teach q too (sleep).  The bias to :math:`\nabla \log p(x)` falls as 1/k.
+``vimco``
+    p and q ascend the same k-sample bound, each draw praised by what it added to it: no bias, more variance.
 
 Draws are boolean by type: nothing can go back through them, and Hamiltonian moves (`evaluate --estimator ais`) are
 refused.  The likelihood is told as importance sampling's lower bound, for which the papers take 100,000 samples.
@@ -28,7 +30,8 @@ have no missing cells.  Published numbers are of Larochelle & Murray's fixed bin
 from pixels drawn afresh.
 
 References: Hinton, Dayan, Frey & Neal, *The "Wake-Sleep" Algorithm for Unsupervised Neural Networks*, Science 1995;
-Dayan, Hinton, Neal & Zemel, *The Helmholtz Machine*, 1995; Bornschein & Bengio, *Reweighted Wake-Sleep*, ICLR 2015.
+Dayan, Hinton, Neal & Zemel, *The Helmholtz Machine*, 1995; Bornschein & Bengio, *Reweighted Wake-Sleep*, ICLR 2015;
+Mnih & Rezende, *Variational Inference for Monte Carlo Objectives*, ICML 2016.
 """
 
 from __future__ import annotations
@@ -219,7 +222,7 @@ def recipe(
     brief: Brief,
     *,
     latent: tuple[int, ...] = (200, 200),
-    surrogate: Literal["wake-sleep", "rws"] = "rws",
+    surrogate: Literal["wake-sleep", "rws", "vimco"] = "rws",
     k: int = 5,
     q_updates: QUpdates = "both",
     batch: int = 100,
@@ -235,7 +238,7 @@ def recipe(
     Args:
         latent: widths of the binary layers, from the data upwards.
         surrogate: how it learns.
-        k: samples of h per row.
+        k: samples of h per row (vimco needs two or more).
         q_updates: of rws: whether q learns from its own weighed draws, from dreams, or from both.
         batch: rows per step.
         rate: learning rate.
