@@ -97,8 +97,8 @@ def test_unbiased_surrogates_have_the_bounds_gradient_for_every_parameter(name: 
     wrong = {
         ("iwae", 1): [flipped],
         ("iwae", 2): [flipped, averaged],
-        ("one-backward", 1): [mutant(name, freeze=not_frozen, _with_gradient_of=_forgets_to_stop)],
-        ("one-backward", 2): [mutant(name, freeze=not_frozen, _with_gradient_of=_forgets_to_stop)],
+        ("one-backward", 1): [mutant(name, freeze=not_frozen, with_gradient_of=_forgets_to_stop)],
+        ("one-backward", 2): [mutant(name, freeze=not_frozen, with_gradient_of=_forgets_to_stop)],
         ("dreg", 1): [mutant(name, scale_gradient=lambda h, w: surrogates_scaled_by(h, 0.5))],
         ("dreg", 2): [
             mutant(name, freeze=not_frozen),
@@ -267,7 +267,7 @@ def test_one_backward_reports_the_bound_and_not_the_chosen_weight() -> None:
         assert float(scalar) == pytest.approx(truth, abs=1e-12)
         assert float(info["bound"]) == pytest.approx(truth, abs=1e-12)
 
-    reports_log_w = mutant("one-backward", _with_gradient_of=lambda value, source: source)
+    reports_log_w = mutant("one-backward", with_gradient_of=lambda value, source: source)
     for name in ("iwae", "stl", "dreg"):
         check(SURROGATES[name])
     assert_kills(check, SURROGATES["one-backward"], reports_log_w)

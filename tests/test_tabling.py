@@ -91,7 +91,8 @@ def test_the_lecture_s_rows_are_all_claimed() -> None:
     assert rows["parzen", "GAE, 2 layers", "mnist"] == 460.73
     assert rows["parzen", "deep GSN", "tfd"] == 1890 and rows["parzen", "VAE", "mnist"] == 296.77
     assert rows["density", "NADE", "mnist"] == -88.86 and rows["density", "NADE", "ocr-letters"] == -27.22
-    assert len(rows) == 24 + 2 + 7 + 21 + 28 + 8
+    assert rows["density", "RWS-SBN", "mnist"] == -85.48 and rows["density", "RWS-SBN", "ocr-letters"] == -29.99
+    assert len(rows) == 24 + 4 + 7 + 21 + 28 + 8
 
 
 def test_windows_have_the_rows_that_no_model_made_and_figures_that_were_read_alone() -> None:

@@ -33,11 +33,14 @@ The map over samples is named ``samples``: layers with live statistics average o
 References: Kingma & Welling 2014; Burda, Grosse & Salakhutdinov 2016 (iwae, one-backward); Roeder, Wu & Duvenaud,
 *Sticking the Landing*, 2017 (stl); Tucker, Lawson, Gu & Maddison, *Doubly Reparameterized Gradient Estimators for
 Monte Carlo Objectives*, 2019, and Bauer & Mnih, *Generalized Doubly Reparameterized Gradient Estimators*, 2021 (dreg).
+
+All of these go back through the draws of h.  Where there is no way back, as through binary units, they would be wrong
+without a word: those of `score_surrogates` need none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
@@ -101,7 +104,7 @@ def iwae(
 ) -> Scored:
     r"""Ascend :math:`\log\frac1k\sum_i w_i` by :math:`\sum_i \tilde w_i \nabla \log w_i` (Burda et al. 2016)."""
     terms = _passes(model, bounds.sample_keys(key, k), x, given, beta, penalty)
-    return _scored(bounds.iwae_bound(terms.ascent), _values(terms.log_w), beta, terms.penalty)
+    return _scored(bounds.iwae_bound(terms.ascent), values_of(terms.log_w), beta, terms.penalty)
 
 
 def one_backward(
@@ -116,8 +119,8 @@ def one_backward(
     index = choose(key, jax.lax.stop_gradient(terms.ascent))
     again = _passes(model, keys[index][None], x, given, beta, penalty)
     # log w_I is no bound of anything: it gives the gradient, the k samples give the value.
-    objective = _with_gradient_of(bounds.iwae_bound(terms.ascent), again.ascent[0])
-    return _scored(objective, _values(terms.log_w), beta, again.penalty)
+    objective = with_gradient_of(bounds.iwae_bound(terms.ascent), again.ascent[0])
+    return _scored(objective, values_of(terms.log_w), beta, again.penalty)
 
 
 def stl(
@@ -131,7 +134,7 @@ def stl(
         return _terms(drawn._replace(log_q=frozen.log_q(drawn.h, x, given)), beta, penalty)
 
     terms = bounds.over_samples(one, bounds.sample_keys(key, k))
-    return _scored(bounds.iwae_bound(terms.ascent), _values(terms.log_w), beta, terms.penalty)
+    return _scored(bounds.iwae_bound(terms.ascent), values_of(terms.log_w), beta, terms.penalty)
 
 
 def dreg(
@@ -151,7 +154,7 @@ def dreg(
     def one(own: PRNGKeyArray, weight: Scalar) -> Terms:
         h = scale_gradient(model.infer(own, x, given), weight)
         log_q = frozen.log_q(h, x, given)
-        if _is_one(beta):
+        if is_one(beta):
             ascent = model.log_p(x, h, given) - log_q
         else:
             prior = model.log_prior(h, given)
@@ -159,8 +162,8 @@ def dreg(
         return Terms(ascent, ascent, penalty and penalty(model.forward(own, x, given).trace))
 
     terms = bounds.over_samples(one, keys, weights)
-    objective = _with_gradient_of(bounds.iwae_bound(values.ascent), (weights * terms.ascent).sum())
-    return _scored(objective, _values(values.log_w), beta, terms.penalty)
+    objective = with_gradient_of(bounds.iwae_bound(values.ascent), (weights * terms.ascent).sum())
+    return _scored(objective, values_of(values.log_w), beta, terms.penalty)
 
 
 SURROGATES: dict[str, Surrogate] = {
@@ -178,6 +181,7 @@ def objective(
     k: int,
     beta_schedule: Callable[[Int[Array, ""]], Beta] | None = None,
     penalty: Penalty | None = None,
+    known: Mapping[str, Surrogate] = SURROGATES,
 ) -> Callable[..., tuple[Scalar, Any, dict[str, Scalar]]]:
     """Return ``(model, batch, carry, key) -> (loss, carry, info)``: a player's objective.
 
@@ -185,20 +189,21 @@ def objective(
     and ``step`` (for `beta_schedule`).
 
     Args:
-        surrogate: a name of `SURROGATES`.
+        surrogate: a name of `known`.
         k: samples per row.
         beta_schedule: weight of the KL term at a step; None is 1.
         penalty: taken from what is maximised; sees one sample's trace.
+        known: the surrogates that the model allows.
 
     Raises:
         ReverieError: for an unknown name or k below 1.
     """
-    if surrogate not in SURROGATES:
-        hint = nearest(surrogate, SURROGATES) or f"; give one of {', '.join(SURROGATES)}"
+    if surrogate not in known:
+        hint = nearest(surrogate, known) or f"; give one of {', '.join(known)}"
         raise ReverieError(f"surrogate: {surrogate!r} is not known{hint}")
     if k < 1:
         raise ReverieError(f"k: {k} samples are too few; give 1 or more")
-    chosen = SURROGATES[surrogate]
+    chosen = known[surrogate]
 
     def of_batch(model: Latent, batch: dict[str, Any], carry: Any, key: PRNGKeyArray) -> tuple[Scalar, Any, dict]:
         beta = 1.0 if beta_schedule is None else beta_schedule(batch["step"])
@@ -245,26 +250,26 @@ def _passes(model: Latent, keys: PRNGKeyArray, x: Row, given: Given, beta: Beta,
 
 def _terms(drawn: Pass, beta: Beta, penalty: Penalty | None) -> Terms:
     log_w = drawn.log_w
-    ascent = log_w if _is_one(beta) else drawn.log_likelihood + beta * (drawn.log_prior - drawn.log_q)
+    ascent = log_w if is_one(beta) else drawn.log_likelihood + beta * (drawn.log_prior - drawn.log_q)
     return Terms(log_w, ascent, penalty and penalty(drawn.trace))
 
 
-def _is_one(beta: Beta) -> bool:
+def is_one(beta: Beta) -> bool:
     # A traced weight may become 1 at some step: what is logged cannot depend on that.
     return isinstance(beta, float | int) and beta == 1
 
 
-def _values(log_w: Float[Array, " k"]) -> dict[str, Scalar]:
+def values_of(log_w: Float[Array, " k"]) -> dict[str, Scalar]:
     return {"bound": bounds.iwae_bound(log_w), "elbo": bounds.elbo(log_w)}
 
 
 def _scored(objective: Scalar, values: dict[str, Scalar], beta: Beta, penalty: Float[Array, " k"] | None) -> Scored:
-    info = dict(values) if _is_one(beta) else {**values, "objective": objective}
+    info = dict(values) if is_one(beta) else {**values, "objective": objective}
     if penalty is not None:
         info["penalty"] = penalty.mean()
         objective = objective - penalty.mean()
     return objective, jax.lax.stop_gradient(info)
 
 
-def _with_gradient_of(value: Scalar, source: Scalar) -> Scalar:
+def with_gradient_of(value: Scalar, source: Scalar) -> Scalar:
     return jax.lax.stop_gradient(value) + (source - jax.lax.stop_gradient(source))

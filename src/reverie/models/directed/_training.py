@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -38,14 +38,15 @@ def directed_recipe(
     valid_samples: int,
     norm: bool,
     penalty: Penalty | None = None,
+    known: Mapping[str, surrogates.Surrogate] = surrogates.SURROGATES,
 ) -> Recipe:
-    """Return the recipe of one player that maximises a surrogate of log p(x)."""
+    """Return the recipe of one player that maximises a surrogate of log p(x), one of those `known`."""
     check(brief.data, k=k, batch=batch, rate=rate, valid_samples=valid_samples)
     steps = brief.steps(batch)
     per_epoch = brief.data.size("train") / batch
     warm = ramp(round(warmup * per_epoch)) if warmup else None
     weight = None if beta == 1.0 and warm is None else (lambda step: beta * (1.0 if warm is None else warm(step)))
-    maximise = surrogates.objective(surrogate, k, weight, penalty)
+    maximise = surrogates.objective(surrogate, k, weight, penalty, known)
 
     def objective(model: Any, rows: dict[str, Any], carry: Any, key: jax.Array) -> tuple[jax.Array, Any, dict]:
         return maximise(live(model), rows, carry, key)
