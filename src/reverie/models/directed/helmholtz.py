@@ -76,7 +76,7 @@ PAPER = Paper(
 
 PRESETS = {
     "fast": {"epochs": 50},
-    "digits": {"latent": (100, 50), "batch": 50, "rate": 1e-2, "schedule": "steps", "epochs": 200},
+    "digits": {"latent": (100, 50), "batch": 50, "rate": 2e-2, "schedule": "steps", "epochs": 200},
 }  # fmt: skip
 
 TINY = {"latent": (16, 8), "k": 5, "batch": 20, "epochs": 30, "rate": 1e-2, "valid_samples": 10}
