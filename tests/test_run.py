@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import reverie
@@ -49,6 +50,33 @@ def test_a_run_whose_process_is_gone_is_not_called_running(tmp_path: Path) -> No
     assert described(folder)["status"] == "killed"
     with folder.lock():
         assert described(folder)["status"] == "running"
+
+
+def test_what_was_said_of_earlier_weights_is_not_said_of_later_ones(tmp_path: Path) -> None:
+    tiny = {"latent": (2,), "hidden": ((8,),), "valid_samples": 2}
+    run = reverie.train("vae", "digits", run=tmp_path / "run", epochs=1, **tiny)
+    assert isinstance(run, reverie.Run)
+    before = run.evaluate(samples=5, rows=50)["log_likelihood"]
+    told = (run.path / "evaluation.json").read_bytes()
+    # Nothing is left to do, so that it holds still.
+    assert list(run.resume().folder.evaluations()) == list(run.folder.evaluations()) != []
+    steps = run.record["segments"][-1]["to_step"]
+    later = run.resume(epochs=2)
+    assert later.folder.evaluations() == {} and described(later.folder)["test"] is None
+    assert (run.path / f"evaluation-step-{steps}.json").read_bytes() == told
+    after = later.evaluate(samples=5, rows=50)["log_likelihood"]
+    assert after.value != before.value and len(later.folder.evaluations()) == 1
+
+
+def test_few_rows_cost_the_report_one_section_and_not_the_page(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).integers(0, 2, (60, 6))
+    np.savez(tmp_path / "few.npz", train=rows[:30], valid=rows[30:45], test=rows[45:])
+    run = reverie.train("gan", tmp_path / "few.npz", run=tmp_path / "run", epochs=2, hidden=(8,), latent=2,
+                        discriminator_hidden=(8,), batch=10)  # fmt: skip
+    assert isinstance(run, reverie.Run)
+    with pytest.raises(ReverieError, match="health: 15 rows to compare are too few to tell; have 20 or more"):
+        run.health()
+    assert run.report().exists() and not (run.path / "health.json").exists()
 
 
 def test_names_and_help_are_where_one_looks() -> None:

@@ -53,6 +53,9 @@ def report(run: Trained, *, seed: int = 0, progress: Progress | None = None) -> 
     if isinstance(run.model, Judged | Implicit):
         able_to = ((samples, Implicit), (health, Implicit), (reconstructions, Reconstructs), (codes, Encodes))
         steps = [step for step, protocol in able_to if isinstance(run.model, protocol)]
+    if health in steps and not examined.tellable(run.data):
+        # One section that cannot be had does not cost the page.
+        steps.remove(health)
     if "memory" in able(run) and not _looked(run, seed, _KNOCKED):
         steps.append(memory)
     if walks.walkable(run.model) and run.facts.likelihood != "counts":

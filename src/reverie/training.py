@@ -190,6 +190,7 @@ def go_on(
             return False
         if steps < done:
             raise ReverieError(f"epochs: the run is at step {done} already; ask for more than {steps} steps")
+        folder.put_evaluations_by(int(meta["total_step"]))
         _train(plan, data, folder, model, recipe, steps, minutes, progress, device, resume=meta)
     return True
 

@@ -85,6 +85,11 @@ def look(model: Any, data: Dataset, split: str = "test", *, seed: int = 0, n: in
     return found._replace(pictures={**found.pictures, **rest})
 
 
+def tellable(data: Dataset, split: str = "test") -> bool:
+    """Whether there are rows enough for `look`."""
+    return min(data.size("train"), data.size(split)) >= _LEAST
+
+
 def examine(
     train: Rows, held: Rows, made: Rows, labels: Int[np.ndarray, " m"] | None = None,
     names: tuple[str, ...] | None = None, *, seed: int = 0,
@@ -97,10 +102,8 @@ def examine(
     Raises:
         ReverieError: for fewer than 20 rows of a kind, or samples that are not finite.
     """
-    if min(len(train), len(held), len(made)) < _LEAST:
-        raise ReverieError(
-            f"health: {min(len(train), len(held), len(made))} rows are too few to tell; {_LEAST} or more"
-        )
+    if (fewest := min(len(train), len(held), len(made))) < _LEAST:
+        raise ReverieError(f"health: {fewest} rows to compare are too few to tell; have {_LEAST} or more in the split")
     if not np.isfinite(made).all():
         raise ReverieError("health: samples are not finite; look for NaN in the weights")
     train, held, made = (np.ascontiguousarray(rows, np.float32) for rows in (train, held, made))

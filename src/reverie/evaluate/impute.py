@@ -75,7 +75,8 @@ def impute(
         iterations: the paper's are 100; sweeps of an energy, the second half of which are averaged; a model that has
             the missing cells' law takes one.
         frames: iterations to keep pictures of.
-        seed: a row's result depends on its known cells and this alone.
+        seed: a row's result depends on its known cells and this alone; a draw also on its place, as rows that are
+            known alike would else be filled in alike.
         levels: categories of a cell, for categorical data, whose missing cells start at a random one.
         centre: means of real columns, whose missing cells start at N(centre, 1); all others start uniform in
             [0, 1], as the paper's do.  NaN stands for a column that the model never sees: it stays NaN.
@@ -94,7 +95,8 @@ def impute(
     walk: Any = kind(model, number, iterations, stops, levels, centre)
     walk = Told(model, number, draw) if isinstance(model, Completes) else walk
     block = min(_BLOCK, 1 << (len(rows) - 1).bit_length())
-    pictures, total, words = np.empty((len(stops), *rows.shape), np.float32), np.zeros(iterations), row_words(known)
+    pictures, total = np.empty((len(stops), *rows.shape), np.float32), np.zeros(iterations)
+    words = row_words(np.column_stack([known, np.arange(len(known))]) if draw else known)
     for start in range(0, len(rows), block):
         stop = min(start + block, len(rows))
         take = np.concatenate([np.arange(start, stop), np.full(block - (stop - start), start)])

@@ -26,7 +26,7 @@ def imputation(run: RunView) -> Section | None:
     if run.array_names("chains"):
         lead = "Some cells are hidden; known ones held, the model's chains draw the others, and their mean is given."
     elif at_once:
-        lead = "Some cells are hidden; the model says the mean of each given the known ones, exactly, at once."
+        lead = "Some cells are hidden; the model says the mean of each given the others, in one pass of its network."
     section = Section("imputation", "Missing values", lead)
     errors = {rule: e for rule, e in errors.items() if e.size and not at_once}
     for rule, name in rules.items():

@@ -23,7 +23,7 @@ __all__ = ["FORMAT", "RunFolder", "list_runs", "provenance"]
 FORMAT = 1
 #: What starting over removes: reverie's own files, and nothing that somebody else put there.
 _OWN = re.compile(
-    r"(run|evaluation|checkpoint|diagnoses|health|log_z)\.json|metrics\.jsonl|report\.html|data\.npz"
+    r"(run|evaluation(-step-\d+)?|checkpoint|diagnoses|health|log_z)\.json|metrics\.jsonl|report\.html|data\.npz"
     r"|checkpoint-\d+(-next)?\.safetensors|\..+\.tmp|arrays"
 )
 
@@ -166,6 +166,12 @@ class RunFolder:
     def evaluations(self) -> dict[str, Any]:
         """Return ``evaluation.json``: ``<split>/<estimator>`` to records; empty where there is none."""
         return read_json(self.evaluation) or {}
+
+    def put_evaluations_by(self, step: int) -> None:
+        """Keep what was said of the weights of a step as ``evaluation-step-<n>.json``: of later ones it is not true."""
+        with self._turn():
+            if self.evaluation.exists():
+                self.evaluation.replace(self.path / f"evaluation-step-{step}.json")
 
     def add_evaluation(
         self, key: str, record: Mapping[str, Any], rows: Mapping[str, np.ndarray] | None = None

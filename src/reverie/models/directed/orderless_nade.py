@@ -25,8 +25,9 @@ Missing cells: known ones come first, in whatever order, and the network says th
 in a random order (``impute --draw``).  Rows to learn from may have missing cells, which are then neither shown nor
 said: D is the number of cells that are there, and log p(x) is that of those, each order skipping the others.
 
-Traps: the reported bound by single orders is a nat or two below the ensemble's number; say which.  The journal's
-``log_likelihood`` is the noisy estimate above, of single orders.
+Traps: the law of the known cells is one for each set of them and no marginal of that of whole rows; so are the means of
+missing ones, said in one pass.  The reported bound by single orders is a nat or two below the ensemble's number; say
+which.  The journal's ``log_likelihood`` is the noisy estimate above, of single orders.
 
 References: Uria, Murray & Larochelle, *A Deep and Tractable Density Estimator*, ICML 2014; Uria, Côté, Gregor, Murray &
 Larochelle, *Neural Autoregressive Distribution Estimation*, JMLR 2016.
