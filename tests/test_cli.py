@@ -377,7 +377,7 @@ def test_impute_hands_over_the_rule_and_leaves_unknown_cells_empty(
     seen = filled(monkeypatch)
     code, _ = run_json(["impute", "d", "--input", "i.csv", "--mask", "drop:0.6", "--out", "f.csv"], capsys)
     assert code == 0 and Path("f.csv").read_text() == "a,b\n1,\n0.1,3\n"
-    asked = {"x": Path("i.csv"), "mask": "drop:0.6", "iterations": 100, "seed": 0, "label": None}
+    asked = {"x": Path("i.csv"), "mask": "drop:0.6", "iterations": 100, "seed": 0, "label": None, "draw": False}
     assert seen == asked
 
 

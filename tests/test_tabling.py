@@ -287,7 +287,7 @@ def test_every_footnote_is_used_and_printed_with_its_number(capsys: pytest.Captu
     assert used == set(NOTES)
     assert cli.main(["table", "recognition"]) == 0
     printed = capsys.readouterr().out
-    assert "[1] The deck says 42,152 letters" in printed and "22.14 [1]" in printed
+    assert "[2] The deck says 42,152 letters" in printed and "22.14 [2]" in printed
     assert cli.main(["table", "recognition", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["notes"]["ocr-size"] == NOTES["ocr-size"] and "grown" not in answer["notes"]
