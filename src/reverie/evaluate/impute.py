@@ -92,8 +92,8 @@ def impute(
     stops = sorted({t for t in frames if 1 <= t <= iterations} | {iterations})
     model, number = on_device(model), jnp.asarray(np.uint32(checked_seed(seed)))
     kind = Completion if isinstance(model, Coloured) else _Walk
-    walk: Any = kind(model, number, iterations, stops, levels, centre)
-    walk = Told(model, number, draw) if isinstance(model, Completes) else walk
+    told = isinstance(model, Completes)
+    walk: Any = Told(model, number, draw) if told else kind(model, number, iterations, stops, levels, centre)
     block = min(_BLOCK, 1 << (len(rows) - 1).bit_length())
     pictures, total = np.empty((len(stops), *rows.shape), np.float32), np.zeros(iterations)
     words = row_words(np.column_stack([known, np.arange(len(known))]) if draw else known)

@@ -86,6 +86,12 @@ class Bernoulli(dist.BernoulliLogits):
         return bernoulli_log_prob(*jnp.broadcast_arrays(jnp.asarray(value, self.logits.dtype), self.logits))
 
 
+def base_logits(mean: Mean) -> Float[Array, " D"]:
+    r"""Return :math:`\mathrm{logit}(\mathrm{clip}(\bar x, .001, .999))`, at which cells start: independent columns."""
+    p = jnp.clip(jnp.asarray(mean, jnp.float32), 0.001, 0.999)
+    return jnp.log(p) - jnp.log1p(-p)
+
+
 class BernoulliHead(eqx.Module):
     """Independent binary columns, from logits alone (a clipped probability would bound the likelihood)."""
 
@@ -94,8 +100,8 @@ class BernoulliHead(eqx.Module):
     @staticmethod
     def init(key: PRNGKeyArray, fan_in: int, mean: Mean) -> BernoulliHead:
         r"""Start at the data's means: bias :math:`\mathrm{logit}(\mathrm{clip}(\bar x, .001, .999))`."""
-        p = jnp.clip(jnp.asarray(mean, jnp.float32), 0.001, 0.999)
-        return BernoulliHead(Linear.init(key, fan_in, p.size, jnp.log(p) - jnp.log1p(-p)))
+        bias = base_logits(mean)
+        return BernoulliHead(Linear.init(key, fan_in, bias.size, bias))
 
     def __call__(self, x: Float[Array, " fan_in"]) -> Law:
         return Bernoulli(self.logits(x)).to_event(1)

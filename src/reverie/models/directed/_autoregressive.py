@@ -9,6 +9,8 @@ o a permutation of the cells.  The likelihood is a formula (`contracts.Explicit`
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -20,7 +22,7 @@ from reverie.arrays import log_mean_exp
 from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError
 from reverie.models.directed._training import check
-from reverie.nn.laws import Mean
+from reverie.nn.blocks import Linear
 from reverie.prob.contracts import Explicit, Given
 from reverie.train.draws import minibatch
 from reverie.train.optimise import Adam, schedule
@@ -66,10 +68,17 @@ def drawn_order(number: int, width: int) -> Int[Array, " D"]:
     return jnp.asarray(order, jnp.int32)
 
 
-def base_logits(mean: Mean) -> Float[Array, " D"]:
-    r"""Return :math:`\mathrm{logit}(\mathrm{clip}(\bar x, .001, .999))`, at which cells start: independent columns."""
-    p = jnp.clip(jnp.asarray(mean, jnp.float32), 0.001, 0.999)
-    return jnp.log(p) - jnp.log1p(-p)
+def layered(keys: Array, hidden: tuple[int, ...], bias: Float[Array, " D"]) -> tuple[Linear, ...]:
+    """Return random layers from the cells through `hidden` back to the cells, where `bias` stands; a key for each."""
+    sizes = (bias.size, *hidden, bias.size)
+    layers = [Linear.init(k, a, b) for k, (a, b) in zip(keys, pairwise(sizes), strict=True)]
+    return (*layers[:-1], replace(layers[-1], bias=bias))
+
+
+def require_widths(hidden: tuple[int, ...]) -> None:
+    """Refuse widths of hidden layers that are none."""
+    if not hidden or min(hidden) < 1:
+        raise ReverieError(f"hidden: {hidden}: give one width or more, each at least 1")
 
 
 def require_binary(data: Dataset, model: str) -> None:

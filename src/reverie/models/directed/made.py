@@ -37,14 +37,15 @@ from reverie.evaluate.claims import Claim, Paper
 from reverie.evaluate.explicit import validator
 from reverie.models.directed._autoregressive import (
     Mixture,
-    base_logits,
     drawn_order,
     explicit_recipe,
+    layered,
     require_binary,
     require_whole,
+    require_widths,
 )
 from reverie.nn.blocks import ACTIVATIONS, Linear
-from reverie.nn.laws import Mean, bernoulli_log_prob
+from reverie.nn.laws import Mean, base_logits, bernoulli_log_prob
 from reverie.train.optimise import Adam
 from reverie.train.recipe import Brief, Recipe
 
@@ -157,15 +158,11 @@ def untrained(
 ) -> MADE:
     """Return random weights, and biases at which cells are independent columns of the data's `mean`."""
     bias = base_logits(mean)
-    columns = bias.size
-    sizes = (columns, *hidden, columns)
-    keys = jax.random.split(key, len(sizes) - 1)
-    layers = [Linear.init(k, a, b) for k, a, b in zip(keys, sizes[:-1], sizes[1:], strict=True)]
-    layers[-1] = replace(layers[-1], bias=bias)
+    columns, layers = bias.size, layered(jax.random.split(key, len(hidden) + 1), hidden, bias)
     sets = zip(*(drawn_degrees(i, columns, hidden) for i in range(masks)), strict=True)
     places, *degrees = (jnp.asarray(np.stack(one)) for one in sets)
     blank = jnp.zeros((columns, columns)) if direct else None
-    return MADE(tuple(layers), blank, places, tuple(degrees), activation)
+    return MADE(layers, blank, places, tuple(degrees), activation)
 
 
 def recipe(
@@ -198,8 +195,7 @@ def recipe(
     """
     require_binary(brief.data, "a made")
     require_whole(brief.data, "a made")
-    if not hidden or min(hidden) < 1:
-        raise ReverieError(f"hidden: {hidden}: give one width or more, each at least 1")
+    require_widths(hidden)
     if masks < 1:
         raise ReverieError(f"masks: {masks} is not a number of masks; give 1 or more")
     model = untrained(brief.key, brief.data.mean, hidden, masks, direct, activation)

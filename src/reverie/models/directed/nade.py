@@ -47,14 +47,13 @@ from reverie.errors import ReverieError
 from reverie.evaluate.claims import Claim, Paper
 from reverie.evaluate.explicit import validator
 from reverie.models.directed._autoregressive import (
-    base_logits,
     drawn_order,
     explicit_recipe,
     require_binary,
     require_whole,
 )
 from reverie.nn.blocks import glorot_uniform
-from reverie.nn.laws import bernoulli_log_prob
+from reverie.nn.laws import base_logits, bernoulli_log_prob
 from reverie.prob.contracts import Explicit, Given
 from reverie.train.optimise import Adam
 from reverie.train.recipe import Brief, Recipe

@@ -46,9 +46,16 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from reverie.errors import ReverieError
 from reverie.evaluate.claims import Claim, Paper
 from reverie.evaluate.explicit import validator
-from reverie.models.directed._autoregressive import Mixture, base_logits, drawn_order, explicit_recipe, require_binary
+from reverie.models.directed._autoregressive import (
+    Mixture,
+    drawn_order,
+    explicit_recipe,
+    layered,
+    require_binary,
+    require_widths,
+)
 from reverie.nn.blocks import ACTIVATIONS, Linear
-from reverie.nn.laws import Mean, bernoulli_log_prob
+from reverie.nn.laws import Mean, base_logits, bernoulli_log_prob
 from reverie.prob.contracts import Given
 from reverie.train.optimise import Adam
 from reverie.train.recipe import Brief, Recipe
@@ -209,13 +216,10 @@ def batch_estimates(model: OrderlessNADE, x: Float[Array, "B D"], key: PRNGKeyAr
 def untrained(key: PRNGKeyArray, mean: Mean, hidden: tuple[int, ...], orderings: int, activation: str) -> OrderlessNADE:
     """Return random weights, and biases at which cells are independent columns of the data's mean."""
     bias = base_logits(mean)
-    sizes = (bias.size, *hidden, bias.size)
-    keys = jax.random.split(key, len(sizes))
-    layers = [Linear.init(k, a, b) for k, a, b in zip(keys[1:], sizes[:-1], sizes[1:], strict=True)]
-    layers[-1] = replace(layers[-1], bias=bias)
+    keys = jax.random.split(key, len(hidden) + 2)
     flags = Linear.init(keys[0], bias.size, hidden[0]).weight
     orders = jnp.stack([drawn_order(i + 1, bias.size) for i in range(orderings)])
-    return OrderlessNADE(tuple(layers), flags, orders, activation)
+    return OrderlessNADE(layered(keys[1:], hidden, bias), flags, orders, activation)
 
 
 def recipe(
@@ -247,8 +251,7 @@ def recipe(
         valid_rows: validation rows, by one order: a row costs a pass for every cell.
     """
     require_binary(brief.data, "an orderless-nade")
-    if not hidden or min(hidden) < 1:
-        raise ReverieError(f"hidden: {hidden}: give one width or more, each at least 1")
+    require_widths(hidden)
     for name, number in (("orderings", orderings), ("valid_rows", valid_rows)):
         if number < 1:
             raise ReverieError(f"{name}: {number} is too few; give 1 or more")
