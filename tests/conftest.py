@@ -51,6 +51,18 @@ def data_folder() -> Path:
     return Path(folder)
 
 
+@pytest.fixture
+def enumerated() -> Iterator[None]:
+    """Within: float64, and the "key" of a surrogate is the list of its draws, k of q and a dream of p."""
+    import jax
+
+    from reverie.prob import bounds
+
+    with jax.enable_x64(True), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bounds, "sample_keys", lambda keys, k, start=0: keys[start : start + k])
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test works in a folder of its own, so that no `runs/` appears in the tree."""

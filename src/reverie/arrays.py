@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,6 +23,16 @@ def placed(a: Any, dtype: Any = None) -> Array:
 def log_mean_exp(a: Float[Array, "..."], axis: int = 0) -> Float[Array, "..."]:
     r"""Return :math:`\log \frac1k \sum_{i=1}^k e^{a_i}` along `axis`, without overflow."""
     return jax.nn.logsumexp(a, axis=axis) - jnp.log(a.shape[axis])
+
+
+def in_chunks(a: Float[Array, "n ..."]) -> Float[Array, "C c ..."]:
+    """Cut the first axis into chunks of about its square root, zeros filling up the last one.
+
+    A scan over chunks, each a scan of its own that is computed anew on the way back, keeps that many states only.
+    """
+    size = math.isqrt(max(len(a) - 1, 0)) + 1
+    padded = jnp.pad(a, [(0, -len(a) % size), *[(0, 0)] * (a.ndim - 1)])
+    return padded.reshape(-1, size, *a.shape[1:])
 
 
 class LogMean(NamedTuple):

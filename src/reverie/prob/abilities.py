@@ -6,7 +6,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from reverie.prob.contracts import Given, Row
+from reverie.prob.contracts import Given, Pass, Row
+from reverie.prob.relaxed_surrogates import Relaxation
 
 
 @runtime_checkable
@@ -19,6 +20,15 @@ class Tells(Protocol):
 
     def of_class(self, number: int) -> Any:
         r"""Return the model of the rows of one class, :math:`p(x \mid y)`."""
+        ...
+
+
+@runtime_checkable
+class Relaxes(Protocol):
+    """A directed model of binary units that can also be drawn so that gradients go back through them."""
+
+    def relaxed(self, key: PRNGKeyArray, x: Row, given: Given, way: Relaxation) -> Pass:
+        """Draw h as `way` relaxes binary units and score it; h is of numbers."""
         ...
 
 

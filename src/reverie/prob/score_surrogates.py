@@ -12,6 +12,8 @@ rws         :math:`\sum_i \tilde w_i \nabla \log p(x, h_i)`     :math:`\sum_i \t
                                                                 (wake) and that of a dream (sleep)
 vimco       :math:`\sum_i \tilde w_i \nabla \log p(x, h_i)`     :math:`\sum_i (\hat L - \hat L_{-i} - \tilde w_i)
                                                                 \nabla \log q(h_i \mid x)`
+score       :math:`\frac1k\sum_i \nabla \log p(x, h_i)`         :math:`\frac1k\sum_i (\log w_i - b_i)
+                                                                \nabla \log q(h_i \mid x)`
 ==========  ==================================================  ===================================================
 
 Wake-sleep's :math:`\theta` ascends the evidence lower bound; its :math:`\phi` descends
@@ -27,12 +29,18 @@ VIMCO is unbiased for the gradient of the k-sample bound.  Draw i is praised by
 
 That baseline does not depend on draw i, so that it changes no expectation and takes away most of the variance.
 
+The score function is unbiased for the gradient of the evidence lower bound at any baseline :math:`b_i` that does not
+depend on draw i; a near one takes the variance away (`Baseline`): none (0); the ``running-mean`` of log w over the
+batches before; the ``input``'s, :math:`b(x)`, a net that descends :math:`\frac12 (\log w - b(x))^2`; and
+``leave-one-out``, the mean of the row's other :math:`\log w_j`, which needs no more than two draws.
+
 What is logged is a value: ``elbo`` or ``bound``, and ``sleep``, log q of a dream.  The scalar has the value of the
 bound and the gradient above.  There is no KL apart to weigh, so `beta` must be 1.
 
 References: Hinton, Dayan, Frey & Neal, *The "Wake-Sleep" Algorithm for Unsupervised Neural Networks*, 1995;
-Bornschein & Bengio, *Reweighted Wake-Sleep*, 2015; Mnih & Rezende, *Variational Inference for Monte Carlo
-Objectives*, 2016.
+Bornschein & Bengio, *Reweighted Wake-Sleep*, 2015; Williams, *Simple Statistical Gradient-Following Algorithms*, 1992,
+and Mnih & Gregor, *Neural Variational Inference and Learning in Belief Networks*, 2014 (score, its baselines); Mnih &
+Rezende, *Variational Inference for Monte Carlo Objectives*, 2016.
 """
 
 from __future__ import annotations
@@ -50,6 +58,9 @@ from reverie.prob.surrogates import Beta, Penalty, Scalar, Scored, Surrogate, is
 
 #: How q is updated by `rws`: on its own draws, weighed; on dreams; or on both.
 QUpdates = Literal["both", "wake", "sleep"]
+
+#: What `score` compares a draw's log-weight with.
+Baseline = Literal["leave-one-out", "running-mean", "input", "none"]
 
 
 class Drawn(NamedTuple):
@@ -111,6 +122,39 @@ def vimco(
     return _scored(info["bound"], info["bound"] + (praise * drawn.log_q).sum(), info, drawn.penalty)
 
 
+def score(
+    model: Latent,
+    key: PRNGKeyArray,
+    x: Row,
+    given: Given,
+    k: int,
+    beta: Beta = 1.0,
+    penalty: Penalty | None = None,
+    baseline: Baseline = "leave-one-out",
+    level: float | Scalar = 0.0,
+) -> Scored:
+    r"""Ascend the ELBO, each draw praised by its log-weight less a baseline (Williams 1992; Mnih & Gregor 2014).
+
+    Args:
+        level: the running mean, where that is the baseline (`surrogates.Running` gives it).
+
+    Raises:
+        ReverieError: for one sample, which no other could be a baseline of.
+    """
+    if baseline == "leave-one-out" and k < 2:
+        raise ReverieError(f"k: leave-one-out compares samples with each other, and {k} is too few; give 2 or more")
+    drawn = _drawn(model, key, x, given, k, beta, penalty)
+    log_w, info = jax.lax.stop_gradient(drawn.log_w), {"elbo": bounds.elbo(drawn.log_w)}
+    source = drawn.log_p.mean()
+    if baseline == "input":
+        told: Scalar = model.baseline(x, given)  # type: ignore[attr-defined]
+        source -= 0.5 * ((log_w - told) ** 2).mean()
+        level = jax.lax.stop_gradient(told)
+    elif baseline == "leave-one-out":
+        level = (log_w.sum() - log_w) / (k - 1)
+    return _scored(info["elbo"], source + ((log_w - level) * drawn.log_q).mean(), info, drawn.penalty)
+
+
 def without(log_w: Float[Array, " k"]) -> Float[Array, " k"]:
     r"""Return :math:`\hat L_{-i}`: the bound with the geometric mean of the others in the place of each weight."""
     k = log_w.shape[0]
@@ -138,6 +182,7 @@ SCORED: dict[str, Surrogate] = {
     "wake-sleep": wake_sleep,
     "rws": rws,
     "vimco": vimco,
+    "score": score,
 }
 
 
@@ -145,7 +190,7 @@ def _drawn(
     model: Latent, key: PRNGKeyArray, x: Row, given: Given, k: int, beta: Beta, penalty: Penalty | None
 ) -> Drawn:
     if not is_one(beta):
-        raise ReverieError("beta: wake-sleep, rws and vimco have no KL term to weigh; leave it (and warmup) out")
+        raise ReverieError(f"beta: {', '.join(SCORED)} have no KL term to weigh; leave it (and warmup) out")
 
     def one(own: PRNGKeyArray) -> Drawn:
         h = jax.lax.stop_gradient(model.infer(own, x, given))

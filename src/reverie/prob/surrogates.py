@@ -35,16 +35,18 @@ References: Kingma & Welling 2014; Burda, Grosse & Salakhutdinov 2016 (iwae, one
 Monte Carlo Objectives*, 2019, and Bauer & Mnih, *Generalized Doubly Reparameterized Gradient Estimators*, 2021 (dreg).
 
 All of these go back through the draws of h.  Where there is no way back, as through binary units, they would be wrong
-without a word: those of `score_surrogates` need none.
+without a word: those of `score_surrogates` need none, and those of `relaxed_surrogates` make one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from reverie.errors import ReverieError, nearest
@@ -58,6 +60,36 @@ Beta = float | Scalar
 Penalty = Callable[[dict[str, Any]], Scalar]
 Scored = tuple[Scalar, dict[str, Scalar]]
 Surrogate = Callable[..., Scored]
+
+
+class RunningMean(NamedTuple):
+    r"""A running mean :math:`m_t = \beta m_{t-1} + (1 - \beta) v_t`, divided by the weight it has gathered."""
+
+    total: Scalar
+    weight: Scalar
+
+    @staticmethod
+    def start() -> RunningMean:
+        return RunningMean(jnp.zeros(()), jnp.zeros(()))
+
+    def add(self, value: Scalar, decay: float) -> RunningMean:
+        value = jax.lax.stop_gradient(value)
+        return RunningMean(decay * self.total + (1 - decay) * value, decay * self.weight + (1 - decay))
+
+    def value(self) -> Scalar:
+        """Return the mean, 0 before the first value."""
+        return self.total / jnp.where(self.weight > 0, self.weight, 1.0)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A surrogate that takes `level`, the running mean of its ``elbo`` over the batches before (`objective`)."""
+
+    surrogate: Callable[..., Scored]
+    decay: float = 0.9
+
+    def __call__(self, *args: Any, **options: Any) -> Scored:
+        return self.surrogate(*args, **options)
 
 
 class Terms(NamedTuple):
@@ -193,7 +225,7 @@ def objective(
         k: samples per row.
         beta_schedule: weight of the KL term at a step; None is 1.
         penalty: taken from what is maximised; sees one sample's trace.
-        known: the surrogates that the model allows.
+        known: the surrogates that the model allows; of a `Running` one the carry is a `RunningMean`.
 
     Raises:
         ReverieError: for an unknown name or k below 1.
@@ -208,12 +240,16 @@ def objective(
     def of_batch(model: Latent, batch: dict[str, Any], carry: Any, key: PRNGKeyArray) -> tuple[Scalar, Any, dict]:
         beta = 1.0 if beta_schedule is None else beta_schedule(batch["step"])
 
+        level = {"level": carry.value()} if isinstance(chosen, Running) else {}
+
         def one(own: PRNGKeyArray, x: Row, given: Given) -> Scored:
-            return chosen(model, own, x, given, k, beta, penalty)
+            return chosen(model, own, x, given, k, beta, penalty, **level)
 
         keys = jax.random.split(key, batch["x"].shape[0])
         scalars, info = jax.vmap(one, axis_name="batch")(keys, batch["x"], batch["given"])
-        return -scalars.mean(), carry, {name: value.mean() for name, value in info.items()}
+        info = {name: value.mean() for name, value in info.items()}
+        after = carry.add(info["elbo"], chosen.decay) if isinstance(chosen, Running) else carry
+        return -scalars.mean(), after, info
 
     return of_batch
 

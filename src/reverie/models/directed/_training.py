@@ -55,6 +55,7 @@ def directed_recipe(
         draw=minibatch(brief.data, batch, conditional),
         players=(Player(adam(schedule(schedule_name, rate, steps)), objective),),
         batch=batch,
+        carry=surrogates.RunningMean.start() if isinstance(known[surrogate], surrogates.Running) else None,
         select=select,  # type: ignore[arg-type]
         validate=validator(valid_samples),
         valid_every=valid_every or max(1.0, round(brief.epochs / 50)),

@@ -1,6 +1,6 @@
 r"""Helmholtz machine: layers of binary units that generate, and others that recognise, taught by wake and sleep.
 
-Sigmoid belief nets in both directions, of any depth, above x = h^0:
+Layers in both directions, to any depth, above x = h^0; as sigmoid belief nets
 
 .. math::
 
@@ -9,8 +9,12 @@ Sigmoid belief nets in both directions, of any depth, above x = h^0:
     q(h \mid x) = \prod_{l=1}^{L} q(h^l \mid h^{l-1}), \qquad
     q(h^l_j = 1 \mid h^{l-1}) = \sigma\big(R^l_j h^{l-1} + c^l_j\big),
 
-:math:`p(x \mid h^1)` being the law of the data (Bernoulli, categorical or Gaussian columns).  Its binary units can be
-drawn but not differentiated, so each way to learn scores draws that it holds fixed (`prob.score_surrogates`):
+:math:`p(x \mid h^1)` being the law of the data (Bernoulli, categorical or Gaussian columns).  Any of the conditionals
+may hear its own units too, those before each (`_conditionals`): ``darn`` directly, ``nade`` through hidden units, in P
+(`p_layers`: from the data upwards, the top last) and in Q (`q_layers`).
+
+Binary units can be drawn but not differentiated, so each way to learn scores draws that it holds fixed
+(`prob.score_surrogates`), or goes back through something else (`prob.relaxed_surrogates`):
 
 ``wake-sleep``
     Wake: x goes up through q, and p ascends :math:`\log p(x, h)`, by the delta rule
@@ -21,9 +25,16 @@ drawn but not differentiated, so each way to learn scores draws that it holds fi
     (wake) q; dreams teach q too (sleep).  The bias to :math:`\nabla \log p(x)` falls as 1/k.
 ``vimco``
     p and q ascend the same k-sample bound, each draw praised by what it added to it: no bias, more variance.
+``score``
+    p and q ascend the evidence lower bound; q by the score function, each draw praised by its log-weight less a
+    baseline (`baseline`): no bias, and a variance that depends on the baseline.
+``concrete``, ``straight-through``
+    Units relaxed to numbers between 0 and 1, whose bound is of another model; or drawn as they are and differentiated
+    as if they were their means.  Biased, both; here to be compared.
 
-Draws are boolean by type: nothing can go back through them, and Hamiltonian moves (`evaluate --estimator ais`) are
-refused.  The likelihood is told as importance sampling's lower bound, for which the papers take 100,000 samples.
+Draws of `infer` are boolean by type: nothing can go back through them, and Hamiltonian moves (`evaluate --estimator
+ais`) are refused.  The likelihood is told as importance sampling's lower bound, for which the papers take 100,000
+samples.
 
 Traps: wake and sleep need not descend one function, and early on dreams look like no data; q learns from dreams, which
 have no missing cells.  Published numbers are of Larochelle & Murray's fixed binarisation of MNIST, about 2 nats apart
@@ -31,32 +42,26 @@ from pixels drawn afresh.
 
 References: Hinton, Dayan, Frey & Neal, *The "Wake-Sleep" Algorithm for Unsupervised Neural Networks*, Science 1995;
 Dayan, Hinton, Neal & Zemel, *The Helmholtz Machine*, 1995; Bornschein & Bengio, *Reweighted Wake-Sleep*, ICLR 2015;
-Mnih & Rezende, *Variational Inference for Monte Carlo Objectives*, ICML 2016.
+Mnih & Gregor, *Neural Variational Inference and Learning in Belief Networks*, ICML 2014; Mnih & Rezende, *Variational
+Inference for Monte Carlo Objectives*, ICML 2016.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from itertools import pairwise
 from typing import Any, Literal
-
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from reverie.errors import ReverieError
 from reverie.evaluate.claims import Claim, Paper
-from reverie.models.directed._gaussian import Sight
+from reverie.models.directed._binary import Helmholtz, untrained
+from reverie.models.directed._conditionals import LayerKind
 from reverie.models.directed._training import directed_recipe
-from reverie.nn.blocks import Linear
-from reverie.nn.laws import Law, bernoulli_log_prob, expectation, log_prob, output_head
-from reverie.nn.units import uniform
-from reverie.prob.contracts import Given, Latent, Pass
-from reverie.prob.score_surrogates import SCORED, QUpdates, rws
+from reverie.prob.relaxed_surrogates import RELAXED, concrete
+from reverie.prob.score_surrogates import SCORED, Baseline, QUpdates, rws, score
+from reverie.prob.surrogates import Running, Surrogate
 from reverie.train.optimise import Adam
 from reverie.train.recipe import Brief, Recipe
-
-Units = tuple[Bool[Array, " _"], ...]
 
 PAPER = Paper(
     title="The ``Wake-Sleep'' Algorithm for Unsupervised Neural Networks",
@@ -81,17 +86,20 @@ PRESETS = {
 
 TINY = {"latent": (16, 8), "k": 5, "batch": 20, "epochs": 30, "rate": 1e-2, "valid_samples": 10}
 
+#: Hidden units of the input-dependent baseline.
+_FORECAST = 100
+
 #: Layers of the deck's row, from the data upwards.
 _DEEP = (400, 300, 200, 100, 10)
 
 
-def _claim(column: str, data: str, published: float, cpu: dict[str, Any]) -> Claim:
+def _claim(row: str, column: str, data: str, published: float, how: dict[str, Any], cpu: dict[str, Any]) -> Claim:
     letters = data == "ocr-letters"
     few = {"estimator": "importance", "samples": 50, "rows": 200}
     return Claim(
-        table="density", row="RWS-SBN", column=column, published=published, source="deck", kind="estimate", data=data,
+        table="density", row=row, column=column, published=published, source="deck", kind="estimate", data=data,
         split_rule="file" if letters else None, binarisation="as-is",
-        settings={"latent": _DEEP, "surrogate": "rws", "k": 5 if letters else 10, "batch": 100}, epochs=None,
+        settings={**how, "surrogate": "rws", "k": 5 if letters else 10, "batch": 100}, epochs=None,
         evaluation={"estimator": "importance", "samples": 100_000},
         budgets={
             "smoke": {"latent": (30, 10), "epochs": 0.2, "valid_samples": 5, "evaluation": few},
@@ -101,130 +109,28 @@ def _claim(column: str, data: str, published: float, cpu: dict[str, Any]) -> Cla
     )  # fmt: skip
 
 
+_SBN: dict[str, Any] = {"latent": _DEEP}
+_NADE: dict[str, Any] = {"latent": (250,), "p_layers": ("nade",), "q_layers": ("nade",)}
 CLAIMS: tuple[Claim, ...] = (
-    _claim("mnist", "binarized-mnist", -85.48, {"epochs": 20, "k": 5, "valid_every": 2.0}),
-    _claim("ocr-letters", "ocr-letters", -29.99, {"epochs": 50, "valid_every": 2.0}),
+    _claim("RWS-SBN", "mnist", "binarized-mnist", -85.48, _SBN, {"epochs": 20, "k": 5, "valid_every": 2.0}),
+    _claim("RWS-SBN", "ocr-letters", "ocr-letters", -29.99, _SBN, {"epochs": 50, "valid_every": 2.0}),
+    _claim("RWS-NADE", "mnist", "binarized-mnist", -85.23, _NADE, {"epochs": 10, "k": 5, "valid_every": 2.0}),
+    _claim("RWS-NADE", "ocr-letters", "ocr-letters", -26.43, _NADE, {"epochs": 50, "valid_every": 2.0}),
 )
-
-
-class Helmholtz(Latent):
-    """P-net and Q-net over binary layers.
-
-    Attributes:
-        q: ``q[l]`` gives the logits of h^{l+1} from h^l (h^0 = x).
-        p: ``p[l]`` gives the logits of h^{l+1} from h^{l+2}.
-        data: gives the law of x from h^1.
-        top: logits of h^L.
-        sight: how q sees a row.
-    """
-
-    q: tuple[Linear, ...]
-    p: tuple[Linear, ...]
-    data: Any
-    top: Float[Array, " H"]
-    sight: Sight
-
-    def infer(self, key: PRNGKeyArray, x: Float[Array, " D"], given: Given = None) -> Units:
-        """Draw h^1 .. h^L upwards."""
-        below, h = self.sight(x), []
-        for net, own in zip(self.q, jax.random.split(key, len(self.q)), strict=True):
-            h.append(_draw(own, net(below)))
-            below = self._numbers(h[-1])
-        return tuple(h)
-
-    def log_q(self, h: Units, x: Float[Array, " D"], given: Given = None) -> Float[Array, ""]:
-        belows = (self.sight(x), *(self._numbers(own) for own in h[:-1]))
-        return sum((self._score(own, net(below)) for own, net, below in zip(h, self.q, belows, strict=True)),
-                   start=jnp.zeros(()))  # fmt: skip
-
-    def log_prior(self, h: Units, given: Given = None) -> Float[Array, ""]:
-        r"""Return :math:`\log p(h^L) + \sum_l \log p(h^l \mid h^{l+1})`."""
-        total = self._score(h[-1], self.top)
-        for own, net, above in zip(h[:-1], self.p, h[1:], strict=True):
-            total += self._score(own, net(self._numbers(above)))
-        return total
-
-    def log_p(self, x: Float[Array, " D"], h: Units, given: Given = None) -> Float[Array, ""]:
-        return self.log_prior(h, given) + log_prob(self.law(h, given), x, self.sight.missing)
-
-    def law(self, h: tuple[Array, ...], given: Given = None) -> Law:
-        """Return p(x | h), the law of the data."""
-        return self.data(self._numbers(h[0]))
-
-    def mean(self, h: tuple[Array, ...], given: Given = None) -> Float[Array, " D"]:
-        return expectation(self.law(h, given))
-
-    def draw_prior(self, key: PRNGKeyArray, given: Given = None) -> Units:
-        """Draw h^L and the layers below it in turn."""
-        keys = jax.random.split(key, len(self.q))
-        h = [_draw(keys[0], self.top)]
-        for net, own in zip(self.p[::-1], keys[1:], strict=True):
-            h.insert(0, _draw(own, net(self._numbers(h[0]))))
-        return tuple(h)
-
-    def sample(self, key: PRNGKeyArray, given: Given = None) -> tuple[Float[Array, " D"], Units]:
-        first, second = jax.random.split(key)
-        h = self.draw_prior(first, given)
-        return self.law(h, given).sample(second).astype(self.top.dtype), h
-
-    def forward(self, key: PRNGKeyArray, x: Float[Array, " D"], given: Given = None) -> Pass:
-        """Draw h and score it, going through every layer of q once."""
-        below, h, log_q = self.sight(x), [], jnp.zeros(())
-        for net, own in zip(self.q, jax.random.split(key, len(self.q)), strict=True):
-            logits = net(below)
-            h.append(_draw(own, logits))
-            log_q += self._score(h[-1], logits)
-            below = self._numbers(h[-1])
-        units = tuple(h)
-        likelihood = log_prob(self.law(units, given), x, self.sight.missing)
-        return Pass(units, likelihood, self.log_prior(units, given), log_q, {})
-
-    def encode(self, x: Float[Array, " D"], given: Given = None) -> Float[Array, " d"]:
-        """Return the means of q, layer by layer, upper ones at the means of the one below, concatenated."""
-        below, codes = self.sight(x), []
-        for net in self.q:
-            below = jax.nn.sigmoid(net(below))
-            codes.append(below)
-        return jnp.concatenate(codes)
-
-    def reconstruct(self, key: PRNGKeyArray, x: Float[Array, " D"], given: Given = None) -> Float[Array, " D"]:
-        """Return E[x | h] at one draw of h given x."""
-        return self.mean(self.infer(key, x, given), given)
-
-    def _numbers(self, h: Array) -> Float[Array, " n"]:
-        return h.astype(self.top.dtype)
-
-    def _score(self, h: Array, logits: Float[Array, " n"]) -> Float[Array, ""]:
-        return bernoulli_log_prob(self._numbers(h), logits).sum()
-
-
-def _draw(key: PRNGKeyArray, logits: Float[Array, " n"]) -> Bool[Array, " n"]:
-    return uniform(key, logits) < jax.nn.sigmoid(logits)
-
-
-def untrained(brief: Brief, latent: tuple[int, ...]) -> Helmholtz:
-    """Return random weights; x starts at the data's means.
-
-    Raises:
-        ReverieError: for widths that are none.
-    """
-    if not latent or min(latent) < 1:
-        raise ReverieError("latent: give the width of each layer, from the data upwards, each at least 1")
-    sight = Sight.of(brief.data)
-    sizes = (sight.width(brief.data.width), *latent)
-    keys = iter(jax.random.split(brief.key, 2 * len(latent)))
-    q = tuple(Linear.init(next(keys), below, above) for below, above in pairwise(sizes))
-    p = tuple(Linear.init(next(keys), above, below) for below, above in pairwise(latent))
-    return Helmholtz(q, p, output_head(next(keys), latent[0], brief.data), jnp.zeros(latent[-1]), sight)
 
 
 def recipe(
     brief: Brief,
     *,
     latent: tuple[int, ...] = (200, 200),
-    surrogate: Literal["wake-sleep", "rws", "vimco"] = "rws",
+    p_layers: tuple[LayerKind, ...] = ("sbn",),
+    q_layers: tuple[LayerKind, ...] = ("sbn",),
+    ordering: int = 1,
+    surrogate: Literal["wake-sleep", "rws", "vimco", "score", "concrete", "straight-through"] = "rws",
     k: int = 5,
     q_updates: QUpdates = "both",
+    baseline: Baseline = "leave-one-out",
+    temperature: float = 0.5,
     batch: int = 100,
     rate: float = 1e-3,
     schedule: Literal["constant", "linear", "inverse", "cosine", "steps"] = "cosine",
@@ -237,9 +143,15 @@ def recipe(
 
     Args:
         latent: widths of the binary layers, from the data upwards.
+        p_layers: kinds of the laws of P: one for all, or one each: the cells, the layers above them, the top last.
+        q_layers: kinds of the laws of Q: one for all, or one each, from the data upwards.
+        ordering: number of the order of cells that hear each other, the same for every seed; 0 is the file's own.
         surrogate: how it learns.
         k: samples of h per row (vimco needs two or more).
         q_updates: of rws: whether q learns from its own weighed draws, from dreams, or from both.
+        baseline: of score: what a draw's log-weight is compared with: the mean of the row's other draws, a running
+            mean over batches, what a net of 100 units expects of the row, or nothing.
+        temperature: of concrete: how soft the units are.
         batch: rows per step.
         rate: learning rate.
         schedule: how it falls over the planned epochs.
@@ -248,11 +160,37 @@ def recipe(
         valid_every: epochs between validations (default: a fiftieth of the plan).
         valid_samples: importance samples of the validation log-likelihood.
     """
-    if q_updates != "both" and surrogate != "rws":
-        raise ReverieError(f"q-updates: {surrogate} has one way to update q; leave it out, or use --surrogate rws")
-    model = untrained(brief, latent)
+    known = ways(surrogate, q_updates, baseline, temperature)
+    asked = surrogate == "score" and baseline == "input"
+    model = untrained(brief, latent, p_layers, q_layers, ordering, _FORECAST if asked else 0)
     return model, directed_recipe(
         brief, conditional=False, surrogate=surrogate, k=k, beta=1.0, warmup=0.0, batch=batch, rate=rate,
         schedule_name=schedule, adam=adam, select=select, valid_every=valid_every, valid_samples=valid_samples,
-        norm=False, known={**SCORED, "rws": partial(rws, q_updates=q_updates)},
+        norm=False, known=known,
     )  # fmt: skip
+
+
+def ways(
+    surrogate: str, q_updates: QUpdates = "both", baseline: Baseline = "leave-one-out", temperature: float = 0.5
+) -> Mapping[str, Surrogate]:
+    """Return how binary layers can learn, as asked.
+
+    Raises:
+        ReverieError: for what was asked of another surrogate.
+    """
+    of = {"q-updates": ("rws", q_updates, "both"), "baseline": ("score", baseline, "leave-one-out"),
+          "temperature": ("concrete", temperature, 0.5)}  # fmt: skip
+    for name, (owner, value, default) in of.items():
+        if value != default and surrogate != owner:
+            raise ReverieError(f"{name}: {surrogate} has no such choice; leave it out, or use --surrogate {owner}")
+    if not temperature > 0:
+        raise ReverieError(f"temperature: {temperature} must be positive")
+    plain = partial(score, baseline=baseline)
+    compared: Surrogate = Running(plain) if baseline == "running-mean" else plain
+    return {
+        **SCORED,
+        **RELAXED,
+        "rws": partial(rws, q_updates=q_updates),
+        "score": compared,
+        "concrete": partial(concrete, temperature=temperature),
+    }
