@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnknownOptionError, UnusedCliTokensError
 
-from reverie import console, reading_verbs, train_command, using, verbs
+from reverie import console, learning_verbs, reading_verbs, train_command, using, verbs
 from reverie.console import Answer
 from reverie.errors import ReverieError, nearest
 from reverie.models import index
@@ -30,7 +30,7 @@ GROUPS: dict[str, tuple[Callable[..., Answer], ...]] = {
     "Train": (verbs.train, verbs.resume),
     "Use and judge a run": (
         using.evaluate, using.sample, using.impute, using.reconstruct, using.encode, using.score, using.memory,
-        using.classify, reading_verbs.topics, reading_verbs.retrieve, using.report,
+        learning_verbs.gradients, using.classify, reading_verbs.topics, reading_verbs.retrieve, using.report,
     ),
     "Compare and share": (verbs.compare, verbs.table, verbs.export, verbs.cite),
 }  # fmt: skip

@@ -8,7 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from reverie import asking, classifying, completing, models, picturing, reading, rebuilding, run_data, training
+from reverie import (
+    asking,
+    classifying,
+    completing,
+    learning,
+    models,
+    picturing,
+    reading,
+    rebuilding,
+    run_data,
+    training,
+)
 from reverie import data as data_floor
 from reverie.compile_cache import keep_compilations
 from reverie.data.dataset import Dataset
@@ -213,6 +224,10 @@ class Run(Trained):
         """Draw the pictures and write one page that opens offline; return its path; see `picturing.report`."""
         return picturing.report(self, **how)
 
+    def gradients(self, **how: Any) -> dict[str, dict[str, Any]]:
+        """Compare estimators of the gradient at these weights: noise and bias; see `learning.gradients`."""
+        return learning.gradients(self, **how)
+
     def classify(self, **how: Any) -> dict[str, Any]:
         """Fine-tune the stack to tell classes apart, beside baselines; see `classifying.classify`."""
         return classifying.classify(self, **how)
@@ -241,6 +256,7 @@ for _verb in ("reconstruct", "reconstruction_errors"):
 for _verb in ("topics", "retrieve"):
     getattr(Run, _verb).__doc__ = getattr(reading, _verb).__doc__
 Run.classify.__doc__ = classifying.classify.__doc__
+Run.gradients.__doc__ = learning.gradients.__doc__
 
 
 def compare(*runs: Run | str | Path, estimator: str | None = None) -> dict[str, Any]:

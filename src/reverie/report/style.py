@@ -13,12 +13,16 @@ import math
 import re
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec
 
 import matplotlib as mpl
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+
+from reverie.files import write_atomic
 
 P = ParamSpec("P")
 
@@ -144,6 +148,31 @@ def inline_svg(figure: Figure, alt: str) -> Markup:
     size = f'viewBox="0 0 {width:g} {height:g}" style="max-width: {1.45 * width:.0f}px"'
     head = f'<svg role="img" aria-label="{escape(alt)}" {size}>'
     return Markup(head + body)
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure that stands alone, on white in the light palette: .png or .svg, by its ending."""
+    for artist in figure.findobj():
+        for part in ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor"):
+            if not hasattr(artist, f"get_{part}") or not hasattr(artist, f"set_{part}"):
+                continue
+            if (name := _stood_for(getattr(artist, f"get_{part}")())) is not None:
+                getattr(artist, f"set_{part}")(PALETTE[name].light)
+    buffer = io.BytesIO()
+    with mpl.rc_context(_RC):
+        how: dict[str, Any] = {"metadata": {"Date": None}} if path.suffix == ".svg" else {"dpi": 160}
+        figure.savefig(buffer, format=path.suffix[1:], facecolor="white", **how)
+    write_atomic(path, buffer.getvalue())
+    return path
+
+
+def _stood_for(colour: Any) -> str | None:
+    """Return the name of the palette's colour that a stand-in stands for, None for any other colour."""
+    try:
+        return next((name for name, own in STAND_INS.items() if to_hex(colour) == own), None)
+    except (TypeError, ValueError):
+        # Many colours at once, or none.
+        return None
 
 
 def _own_ids(body: str) -> str:
