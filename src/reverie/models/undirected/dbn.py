@@ -131,6 +131,8 @@ _WINDOWS = replace(
 
 CLAIMS: tuple[Claim, ...] = (
     _LIKELIHOOD,
+    replace(_LIKELIHOOD, table="density", row="DBN", source="deck", run_of=("boltzmann-likelihood", "DBN 500-2000"),
+            notes=("fixed-as-drawn", "parzen")),
     _WINDOWS,
     on_toronto_faces(_WINDOWS, 1909.0, "deck"),
     _error("mnist", 0.0120, (500, 500, 2000), notes=("dbn-attribution",)),
