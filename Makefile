@@ -53,6 +53,7 @@ bench: $(STAMP)  ## speed beside the matrix products alone, a bare loop and peer
 	@$(PY) benchmarks/boltzmann.py --out results/bench/boltzmann.json
 	@$(PY) benchmarks/parzen.py --out results/bench/parzen.json
 	@$(PY) benchmarks/implicit.py --out results/bench/implicit.json
+	@$(PY) benchmarks/autoregressive.py --out results/bench/autoregressive.json
 
 readme: $(STAMP)  ## put the tables of results/ into README.md
 	@$(PY) docs/readme.py
