@@ -398,9 +398,10 @@ def curve(values: list[float]) -> list[dict[str, Any]]:
 def test_the_validation_curve_is_looked_at() -> None:
     rising = curve([-100.0 + i for i in range(20)])
     said = texts({"metrics": rising, "folder": "x"}, "warning")
-    assert "reverie resume x --epochs 40" in said and "3.00 nats over the last fifth" in said
+    assert "reverie resume x --epochs 40" in said and "by 4.00 nats over the last 4 epochs" in said
     errors = [{**line, "valid": {**line["valid"], "unit": "squares"}} for line in rising]
-    assert "3.00 squares over the last fifth" in texts({"metrics": errors}, "warning")
+    assert "by 4.00 squares over the last 4 epochs" in texts({"metrics": errors}, "warning")
+    assert "anew with `--epochs 40`" in texts({"metrics": rising, "ended": True}, "warning")
     fallen = curve([-90.0 + i for i in range(5)] + [-86.0 - 0.2 * i for i in range(20)])
     assert "best at epoch 5" in texts({"metrics": fallen}, "warning")
     assert "are the ones kept" in texts({"metrics": fallen, "run": {"select": "best"}}, "ok")

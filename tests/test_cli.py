@@ -590,16 +590,6 @@ def test_the_device_is_chosen_before_jax(device: str, set_: dict[str, str], monk
     assert {name: os.environ[name] for name in set_} == set_
 
 
-def test_a_training_that_was_still_rising_is_told_to_go_on() -> None:
-    def journal(*values: float) -> list[dict[str, Any]]:
-        return [{"epoch": 2 * i, "valid": {"value": v, "standard_error": 0.4}} for i, v in enumerate(values, 1)]
-
-    hint = train_command.still_rising([{"epoch": 1}, *journal(-20, -18, -17, -16, -15)])
-    assert hint is not None and "by 1.00 nats over the last 2 epochs" in hint and "--epochs 40" in hint
-    assert train_command.still_rising(journal(-20, -15.1, -15.06, -15.03, -15)) is None
-    assert train_command.still_rising(journal(-20)) is None
-
-
 def test_a_length_and_a_budget_of_minutes_go_together() -> None:
     train_command._consistent({"epochs": 10, "minutes": 1.0})
     with pytest.raises(ReverieError, match="--epochs and --steps"):

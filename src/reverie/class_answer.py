@@ -16,16 +16,18 @@ _FEW_STEPS = 1000
 
 def unlearnt(net: Any, found: dict[str, Any]) -> str | None:
     """Return a hint to train a classifier for longer where its validation error was still falling."""
-    rise, steps = train_command.rise(net.journal()), int(net.record["plan"]["steps"])
-    if rise is None:
+    from reverie.evaluate.rising import rise
+
+    gained, steps = rise(net.journal()), int(net.record["plan"]["steps"])
+    if gained is None:
         # So few that even the fall has not begun.
         few = f"{net.path}: it has learnt for {steps:,} steps alone, which are few; remove that folder and give more "
         return f"{few}--epochs, or leave them out" if steps < _FEW_STEPS else None
     # The journal counts passes over all rows, the option over those that are learnt from.
     learnt = found["rows"]["train"] / (found["labels"] or found["rows"]["train"])
-    gain, since, epochs = rise[0], rise[1] * learnt, rise[2] * learnt
+    since, epochs = gained.since * learnt, gained.epochs * learnt
     return (
-        f"{net.path}: its validation error was still falling, by {100 * gain:.2f} % of the rows over the last "
+        f"{net.path}: its validation error was still falling, by {100 * gained.gain:.2f} % of the rows over the last "
         f"{since:.3g} epochs: it is not learnt yet; remove that folder and give --epochs {math.ceil(4 * epochs)}"
     )
 

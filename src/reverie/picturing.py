@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from reverie import asking, masking, reading
+from reverie import asking, further, masking, reading
 from reverie.class_told import given_of
 from reverie.errors import ReverieError
 from reverie.evaluate import chains as watched
@@ -73,7 +73,7 @@ def report(run: Trained, *, seed: int = 0, progress: Progress | None = None) -> 
             step(run, seed=seed)
             task.update(done)
     baseline = None if isinstance(run.model, Judged | Implicit) else independent_baseline(run.data)
-    findings = diagnose(gather(run.path, baseline))
+    findings = diagnose(gather(run.path, baseline, ended=further.ends(run.record)))
     write_atomic(run.path / "diagnoses.json", to_json(findings, indent=1))
     return page.write(run.path)
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
-from reverie import models, progress, settings, values
+from reverie import further, models, progress, settings, values
 from reverie.console import Answer, tell
 from reverie.errors import Interrupted, ReverieError
 from reverie.options import load
@@ -132,7 +132,7 @@ def _one(run: Any) -> Answer:
     found = summary(run)
     if found["validation"] is not None:
         tell(f"validation {_judged(found['validation'])}")
-    if (hint := still_rising(run.journal())) is not None:
+    if (hint := further.hint(run)) is not None:
         tell(hint)
     tell(f"next: reverie evaluate {run.path}")
     return Answer(found, [str(run.path)])
@@ -147,40 +147,6 @@ def _judged(judge: Any) -> str:
     if judge.estimator.startswith("-"):
         judge = dataclasses.replace(judge, value=-judge.value, estimator=judge.estimator[1:])
     return f"{judge.estimator} {judge}"
-
-
-def still_rising(journal: Sequence[Mapping[str, Any]]) -> str | None:
-    """Return a hint to train longer where the last validation was the best by more than noise, None elsewhere."""
-    found = rise(journal)
-    if found is None:
-        return None
-    gain, since, epochs, unit = found
-    digits = 4 if unit == "fraction" else 2
-    return (
-        f"validation was still rising, by {gain:.{digits}f} {unit} over the last {since:.3g} epochs: it is not learnt "
-        f"yet; train longer (--epochs {math.ceil(4 * epochs)})"
-    )
-
-
-def rise(journal: Sequence[Mapping[str, Any]]) -> tuple[float, float, float, str] | None:
-    """Return by how much the last validations rose, over how many epochs, the epochs in all, and the unit.
-
-    None where that is no more than noise.
-    """
-    # Epochs and what is learnt are a stage's own.
-    stage = journal[-1].get("stage", 0) if journal else 0
-    mine = [line for line in journal if line.get("stage", 0) == stage]
-    valid = [line for line in mine if isinstance(line.get("valid"), Mapping) and line["valid"].get("value")]
-    if len(valid) < 2:
-        return None
-    last, before = valid[-1], valid[-1 - max(1, len(valid) // 5)]
-    gain = last["valid"]["value"] - before["valid"]["value"]
-    # The same rows with the same random numbers: a quarter of their spread is far more than noise.  Of a share of few
-    # rows it is one row.
-    least = 0.5 if last["valid"].get("unit") == "fraction" else 0.25
-    if gain < least * (last["valid"].get("standard_error") or math.inf):
-        return None
-    return gain, last["epoch"] - before["epoch"], last["epoch"], last["valid"].get("unit") or "nats"
 
 
 def summary(run: Any) -> dict[str, Any]:
@@ -201,6 +167,8 @@ def _several(runs: list[Any]) -> Answer:
         found.append(estimate)
         name = metric.replace("log_", "log-").replace("_", " ")
         tell(f"{run.path}  test {name} {estimate}")
+        if (hint := further.hint(run)) is not None:
+            tell(hint)
     total, d = over_seeds([estimate.value for estimate in found]), 4 if found[0].unit == "fraction" else 2
     record = {"runs": [str(run.path) for run in runs], metric: {**total, "records": found}}
     spread = "" if total["low"] is None else f", 95 % interval [{total['low']:.{d}f}, {total['high']:.{d}f}]"

@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from reverie import models, settings
+from reverie import further, models, settings
 from reverie.arrays import named_leaves
 from reverie.data.dataset import Dataset
 from reverie.errors import Interrupted, NonFinite, ReverieError, nearest
@@ -172,11 +172,13 @@ def go_on(
 
     Raises:
         NonFinite: for a run that stopped at a step that was not finite: training repeats itself bit for bit.
-        ReverieError: without a checkpoint, or for less than is done already.
+        ReverieError: without a checkpoint, for less than is done already, or past a plan that ended at rate 0.
     """
     record = folder.read()
     if record.get("non_finite"):
         raise NonFinite(f"{folder.path}: resuming would stop again at {record['reason']}")
+    if epochs:
+        further.require_rate(folder.path, record, epochs)
     model, recipe = plan.build(data)
     stages = stages_of(model, recipe, data)
     steps = plan.total_steps(data, stages[-1], epochs) if epochs else int(record["plan"]["steps"])

@@ -18,6 +18,7 @@ import numpy as np
 from reverie.estimate import Estimate, of_windows
 from reverie.evaluate.certify import LOW_ESS
 from reverie.evaluate.diagnose_samples import health, windows
+from reverie.evaluate.rising import advice, rise
 from reverie.evaluate.tasks import ACTIVE
 from reverie.files import spoken
 
@@ -42,10 +43,14 @@ def diagnose(facts: Facts) -> list[dict[str, str]]:
     return [{"level": level, "text": text} for level, text in found]
 
 
-def gather(folder: str | Path, baseline: Estimate | None = None) -> dict[str, Any]:
-    """Return the facts of a run folder; what is missing or damaged is left out, for the report to complain of."""
+def gather(folder: str | Path, baseline: Estimate | None = None, *, ended: bool = False) -> dict[str, Any]:
+    """Return the facts of a run folder; what is missing or damaged is left out, for the report to complain of.
+
+    Args:
+        ended: the learning rate is 0 at the end of the plan, so that nobody should be told to go on.
+    """
     path = Path(folder)
-    facts: dict[str, Any] = {"folder": shlex.quote(spoken(path))}
+    facts: dict[str, Any] = {"folder": shlex.quote(spoken(path)), "ended": ended}
     for name, file in (("run", "run.json"), ("evaluation", "evaluation.json")):
         facts[name] = _json(path / file)
     lines = [_parsed(line) for line in _text(path / "metrics.jsonl").splitlines()]
@@ -242,18 +247,15 @@ def _by_windows(facts: Facts) -> bool:
 
 def validation(facts: Facts) -> Iterator[Finding]:
     """Look at the end of the validation curve: still rising, or long past its best."""
+    found = rise(facts.get("metrics") or ())
+    if found is not None:
+        yield _warning(advice(found, facts.get("folder", "DIR"), bool(facts.get("ended"))))
+        return
     epochs, values = _validations(facts)
     if values.size < 5:
         return
     best, last = int(values.argmax()), values.size - 1
-    late = values[-max(2, values.size // 5) :]
-    rise = late[-1] - late[0]
-    if best >= last - 1 and rise > 0.1:
-        yield _warning(
-            f"Validation was still rising at the end (by {rise:.2f} {_valid_unit(facts)} over the last fifth): train "
-            f"longer, with `reverie resume {facts.get('folder', 'DIR')} --epochs {math.ceil(2 * epochs[-1])}`."
-        )
-    elif values[best] - values[-1] > 0.5 and best < 0.8 * last and _by_windows(facts):
+    if values[best] - values[-1] > 0.5 and best < 0.8 * last and _by_windows(facts):
         yield _warning(
             f"Parzen windows of validation rows were best at epoch {epochs[best]:g}, by "
             f"{values[best] - values[-1]:.2f} nats. They prefer what is blurred (docs/parzen.md): look at the samples, "

@@ -51,6 +51,11 @@ def schedule(name: str, rate: float, steps: int) -> optax.Schedule:
     return lambda step: rate * shape(jnp.clip(step / steps, 0.0, 1.0))
 
 
+def ends_at_nothing(name: str) -> bool:
+    """Say whether a schedule is 0 at the end of its plan, so that nothing is learnt past it."""
+    return name in SCHEDULES and float(SCHEDULES[name](jnp.ones(()))) == 0.0
+
+
 def ramp(steps: int) -> Callable[[jax.Array], jax.Array]:
     """Return step -> min(1, (step + 1) / steps), the weight of the KL during warm-up."""
     return lambda step: jnp.minimum(1.0, (step + 1.0) / max(steps, 1))
