@@ -22,7 +22,7 @@ from reverie import data as data_floor
 from reverie import masking, picturing, showing, using
 from reverie.data import load
 from reverie.data.dataset import Dataset
-from reverie.errors import Interrupted, ReverieError
+from reverie.errors import Interrupted, ReverieError, an
 from reverie.evaluate import impute as imputing
 from reverie.progress import Quiet
 from reverie.train import checkpoint
@@ -279,6 +279,29 @@ def test_a_class_conditional_model_must_be_told_the_class(verb: str, runs: dict[
     assert np.isfinite(cat).all() and not np.array_equal(cat, dog)
     with pytest.raises(ReverieError, match="is not class-conditional"):
         getattr(reverie.load(runs["whole"]), verb)(table()[:4], label="cat", **how)
+
+
+def test_who_cannot_be_told_a_class_is_not_sent_to_an_option_that_is_not_there(tmp_path: Path) -> None:
+    labelled = {"x": np.random.default_rng(0).integers(0, 2, (60, 6)), "y": np.arange(60) % 2}
+    tiny: dict[str, Any] = {"vae": {"latent": (2,), "hidden": ((4,),), "batch": 10}, "nade": {"hidden": 4, "batch": 10}}
+    said = {}
+    for name, how in tiny.items():
+        for kind, rows in (("classes", labelled), ("none", labelled["x"])):
+            run = reverie.train(name, rows, run=tmp_path / f"{name}-{kind}", steps=2, **how)
+            assert isinstance(run, reverie.Run)
+            with pytest.raises(ReverieError, match="is not class-conditional") as caught:
+                run.sample(2, label="1")
+            said[name, kind] = str(caught.value)
+    assert "train with --conditional, or leave it out" in said["vae", "classes"]
+    assert "a nade never is (" in said["nade", "classes"] and "vae" in said["nade", "classes"]
+    assert "train with --conditional" not in said["nade", "classes"]
+    assert all("have no classes; leave it out" in said[name, "none"] for name in tiny)
+
+
+def test_models_have_their_articles() -> None:
+    told = "a nade, an orderless-nade, an rbm, a gaussian-rbm, an aae, a vae, an iwae, a gmmn, a lapgan, a dbm, a VAE"
+    assert ", ".join(an(word.split()[1]) for word in told.split(", ")) == told
+    assert an("Network") == "a Network" and an("MEM-VAE") == "a MEM-VAE" and an("IWAE") == "an IWAE"
 
 
 class Signalling(Quiet):

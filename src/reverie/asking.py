@@ -13,7 +13,7 @@ from reverie import models, sampling
 from reverie.arrays import named_leaves
 from reverie.class_told import asked_of, given_of, told_class
 from reverie.data.dataset import Dataset, Rows
-from reverie.errors import Interrupted, ReverieError
+from reverie.errors import Interrupted, ReverieError, an
 from reverie.estimate import Estimate
 from reverie.evaluate import annealed, measure, observed, parzen, tasks
 from reverie.evaluate.certify import in_file_units
@@ -55,7 +55,7 @@ def need(run: Trained, verb: str) -> Any:
     able += ["retrieve"] if isinstance(model, Encodes) and run.facts.likelihood == "counts" else []
     also = ["evaluate"] if isinstance(model, Judged) else ["evaluate", "sample", "score"]
     can = ", ".join([*also, *able])
-    raise ReverieError(f"{verb}: a {run.record['model']} cannot; it can: {can}{_other(model, verb)}")
+    raise ReverieError(f"{verb}: {an(run.record['model'])} cannot; it can: {can}{_other(model, verb)}")
 
 
 def _other(model: Any, verb: str) -> str:

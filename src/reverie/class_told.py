@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from reverie.data.dataset import Dataset
-from reverie.errors import ReverieError, nearest
+from reverie.errors import ReverieError, an, nearest
+from reverie.models import index
 from reverie.prob.abilities import Tells
 from reverie.trained import Trained
 
@@ -28,11 +29,21 @@ def given_of(run: Trained, n: int, label: str | int | None) -> np.ndarray | None
     """Return one-hot classes for n rows of a class-conditional model (None cycles through them), else None."""
     if not getattr(run.model, "conditional", False):
         if label is not None:
-            raise ReverieError(f"class: {run.path.name} is not class-conditional; train with --conditional")
+            raise ReverieError(f"class: {run.path.name} is not class-conditional; {_instead(run)}")
         return None
     classes = run.facts.classes
     numbers = np.arange(n) % classes if label is None else np.full(n, class_index(run.facts, label))
     return np.eye(classes, dtype=np.float32)[numbers]
+
+
+def _instead(run: Trained) -> str:
+    """Return what to do about classes that a run was not trained to be told."""
+    if not run.facts.classes:
+        return "its data have no classes; leave it out"
+    if "conditional" in run.record["settings"]:
+        return "train with --conditional, or leave it out"
+    able = [entry["name"] for entry in index() if "class-conditional" in entry["capabilities"]]
+    return f"{an(run.record['model'])} never is ({', '.join(able)} can be, with --conditional); leave it out"
 
 
 def told_class(run: Trained, n: int, label: str | int | None, verb: str) -> np.ndarray | None:

@@ -17,7 +17,7 @@ from reverie import asking, models, run_data, training
 from reverie import data as data_floor
 from reverie.class_table import Question, gone_on_with, keep, keep_pictures, read
 from reverie.data.dataset import Dataset
-from reverie.errors import ReverieError
+from reverie.errors import ReverieError, an
 from reverie.evaluate import baselines as methods
 from reverie.evaluate import classification
 from reverie.prob.abilities import Augments, Stacks
@@ -129,7 +129,7 @@ def asked(run: Trained, data: Any, binarisation: str, labels: int | None, refit:
     if not isinstance(model, Stacks):
         able = ", ".join(name for name in models.discover() if "classify" in models.capabilities(name))
         raise ReverieError(
-            f"classify: a {run.record['model']} has no stack of features to start from; give a run of {able}"
+            f"classify: {an(run.record['model'])} has no stack of features to start from; give a run of {able}"
         )
     dataset, arguments = labelled_rows(run, data, binarisation)
     if (refit or dataset.refit) and labels is not None:

@@ -35,3 +35,10 @@ def nearest(word: str, words: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the valid word nearest to `word`, or an empty string."""
     close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def an(name: str) -> str:
+    """Return a model's name with its article: a nade, an orderless-nade, a VAE, an rbm (read out letter by letter)."""
+    first = name.split("-")[0].lower()
+    spelt = not set(first) & set("aeiouy")
+    return f"{'an' if first[:1] in ('aefhilmnorsx' if spelt else 'aeiou') else 'a'} {name}"

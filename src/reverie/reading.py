@@ -17,7 +17,7 @@ from reverie.data import text
 from reverie.data.dataset import Dataset, Rows
 from reverie.data.like import titles
 from reverie.data.splits import RANDOM, divide
-from reverie.errors import ReverieError
+from reverie.errors import ReverieError, an
 from reverie.estimate import Estimate
 from reverie.evaluate import retrieval, tasks
 from reverie.evaluate import topics as speaking
@@ -42,7 +42,9 @@ def experts(run: Trained) -> speaking.Experts:
     model = run.model
     if not isinstance(model, OfWords):
         also = ", `reverie encode` gives its codes" if isinstance(model, Encodes) else ""
-        raise ReverieError(f"topics: a {run.record['model']} has no topics of words; train a replicated-softmax{also}")
+        raise ReverieError(
+            f"topics: {an(run.record['model'])} has no topics of words; train a replicated-softmax{also}"
+        )
     weights, biases = np.asarray(model.topic_weights()), np.asarray(model.word_biases())
     words = run.facts.columns or tuple(f"column {k}" for k in range(weights.shape[1]))
     return speaking.Experts(weights, biases, words)
@@ -156,7 +158,7 @@ def retrieve(
         ReverieError: for a model without codes, rows that are no counts, or numbers that make no sense.
     """
     if not isinstance(run.model, Encodes) or run.facts.likelihood != "counts":
-        raise ReverieError(f"retrieve: a {run.record['model']} on {run.facts.name} has no codes of documents; "
+        raise ReverieError(f"retrieve: {an(run.record['model'])} on {run.facts.name} has no codes of documents; "
                            "train a replicated-softmax on word counts")  # fmt: skip
     library, labels = _library(run, data)
     found: dict[str, Any] = {"searched": len(library)}

@@ -23,7 +23,7 @@ from reverie import (
 from reverie import data as data_floor
 from reverie.compile_cache import keep_compilations
 from reverie.data.dataset import Dataset
-from reverie.errors import ReverieError
+from reverie.errors import ReverieError, an
 from reverie.estimate import Estimate
 from reverie.evaluate import arena
 from reverie.evaluate.log_z import LogZ
@@ -130,7 +130,7 @@ def _taken(model: str, binarisation: str | None) -> str | None:
     without = issubclass(models.model_class(model), Judged | Implicit)
     if binarisation == "means" and not without:
         raise ReverieError(
-            f"binarisation: means have no likelihood, by which a {model} learns; use dynamic or threshold"
+            f"binarisation: means have no likelihood, by which {an(model)} learns; use dynamic or threshold"
         )
     return "means" if without and binarisation is None else binarisation
 

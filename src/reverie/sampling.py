@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from reverie.errors import ReverieError
+from reverie.errors import ReverieError, an
 from reverie.evaluate.chains import SWEEPS, Chain, Drawn, draw
 from reverie.evaluate.log_z import Kept
 from reverie.prob.contracts import Energy, OfLengths
@@ -32,12 +32,12 @@ def chain_of(run: Trained, asked: Mapping[str, Any]) -> Chain | None:
     given = {name: value for name, value in asked.items() if value is not None}
     if not isinstance(model, Energy) or getattr(model, "conditional", False):
         for name in given:
-            raise ReverieError(f"{name}: a {run.record['model']} draws rows without such a chain; leave it out")
+            raise ReverieError(f"{name}: {an(run.record['model'])} draws rows without such a chain; leave it out")
         return None
     if isinstance(model, OfLengths):
         for name in {"tempered", "start", "picture"} & set(given):
             raise ReverieError(
-                f"{name}: chains of a {run.record['model']} have documents of different lengths, which neither swap "
+                f"{name}: chains of {an(run.record['model'])} have documents of different lengths, which neither swap "
                 "nor make a picture, and begin at the base law; leave it out"
             )
     if given.get("tempered", 2) < 2:

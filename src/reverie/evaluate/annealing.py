@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from reverie.errors import ReverieError
+from reverie.errors import ReverieError, an
 from reverie.evaluate.mapped import PerRow, over_rows
 from reverie.evaluate.rows import Watch, checked_seed, on_device
 from reverie.prob import partition
@@ -222,7 +222,7 @@ def unnormalised(model: Any, rows: Float[np.ndarray, "n D"]) -> tuple[Float[np.n
     elif isinstance(model, Bounded):
         how = _log_counted if model.countable_units <= COUNTED else _log_bound
     else:
-        raise ReverieError(f"evaluate: a {type(model).__name__} has no density of a row")
+        raise ReverieError(f"evaluate: {an(type(model).__name__)} has no density of a row")
     with jax.default_matmul_precision("highest"):
         found = np.asarray(over_rows(how, model, rows), np.float64)
     return found, how is not _log_bound

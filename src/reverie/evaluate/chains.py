@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
-from reverie.errors import ReverieError
+from reverie.errors import ReverieError, an
 from reverie.evaluate.rows import as_rows, checked_seed, on_device, row_key, row_words
 from reverie.prob.chains import swap_neighbours
 from reverie.prob.contracts import Coloured, Energy
@@ -143,7 +143,7 @@ def draw(
     if n < 1:
         raise ReverieError(f"n: {n} is not a number of samples; give 1 or more")
     if chain.start == "data" and (rows is None or not isinstance(model, Coloured)):
-        raise ReverieError(f"start: chains of a {type(model).__name__} cannot begin at data; give base")
+        raise ReverieError(f"start: chains of {an(type(model).__name__)} cannot begin at data; give base")
     block, parts = min(BLOCK, 1 << (n - 1).bit_length()), []
     for first in range(0, n, block):
         number = np.minimum(np.arange(first, first + block), n - 1)

@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from reverie.data.dataset import Dataset
-from reverie.errors import ReverieError, nearest
+from reverie.errors import ReverieError, an, nearest
 from reverie.evaluate.completion import Completion, Fixed, Told
 from reverie.evaluate.rows import as_rows, checked_seed, on_device, row_key, row_words
 from reverie.prob.abilities import Completes, Reconstructs
@@ -137,9 +137,9 @@ class _Walk(NamedTuple):
 
 def _checked(model: Any, rows: np.ndarray, mask: np.ndarray, iterations: int, draw: bool) -> np.ndarray:
     if not isinstance(model, Reconstructs | Coloured | Completes):
-        raise ReverieError(f"impute: a {type(model).__name__} does not reconstruct, so it cannot fill cells in")
+        raise ReverieError(f"impute: {an(type(model).__name__)} does not reconstruct, so it cannot fill cells in")
     if draw and not isinstance(model, Completes):
-        raise ReverieError(f"draw: a {type(model).__name__} fills in means alone; leave it out")
+        raise ReverieError(f"draw: {an(type(model).__name__)} fills in means alone; leave it out")
     mask = np.asarray(mask)
     if mask.shape != rows.shape or mask.dtype != np.bool_:
         raise ReverieError(

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from reverie.data.dataset import EVALUATION_SEED, Dataset
-from reverie.errors import ReverieError, nearest
+from reverie.errors import ReverieError, an, nearest
 from reverie.estimate import Estimate
 from reverie.evaluate import annealed, energy, explicit, lengths, likelihood, observed, parzen, prior_sampling
 from reverie.evaluate.certify import (
@@ -102,7 +102,7 @@ def evaluate(
     chosen = np.sort(visiting_order(size, seed)[:limit])
     if isinstance(model, Judged):
         if samples is not None:
-            raise ReverieError(f"samples: a {type(model).__name__} draws none to be judged; leave it out")
+            raise ReverieError(f"samples: {an(type(model).__name__)} draws none to be judged; leave it out")
         return evaluate_task(model, data, split, gather(data, split, chosen), chosen, progress)
     if estimator == parzen.NAME:
         _untimed(minutes)
@@ -140,7 +140,7 @@ def _require_known(model: Any, estimator: str, more: Mapping[str, Any]) -> None:
         return
     for name in more:
         if name not in taken:
-            raise ReverieError(f"{name}: {estimator} of a {type(model).__name__} does not take it; leave it out")
+            raise ReverieError(f"{name}: {estimator} of {an(type(model).__name__)} does not take it; leave it out")
 
 
 def most_work(model: Energy, more: Mapping[str, Any]) -> int:
@@ -202,7 +202,7 @@ def check(model: Any, data: Dataset, split: str, estimator: str | None, rows: in
     """Refuse what cannot be evaluated, before anything is computed; return the estimator that will be used."""
     if isinstance(model, Judged) and estimator not in (None, ESTIMATOR):
         raise ReverieError(
-            f"estimator: a {type(model).__name__} is judged by {', '.join(model.metrics)}, not by a likelihood; "
+            f"estimator: {an(type(model).__name__)} is judged by {', '.join(model.metrics)}, not by a likelihood; "
             "leave it out"
         )
     estimator, known = estimator or default_estimator(model), estimators(model)

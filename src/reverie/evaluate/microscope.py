@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from reverie.data.dataset import Dataset
-from reverie.errors import ReverieError
+from reverie.errors import ReverieError, an
 from reverie.evaluate.classes import classes_of, one_hot
 from reverie.evaluate.likelihood import importance
 from reverie.evaluate.mapped import blocks
@@ -75,7 +75,7 @@ def look(
 
 def _require(model: Any) -> None:
     if not isinstance(model, Remembers):
-        raise ReverieError(f"memory: a {type(model).__name__} has none; train a mem-vae to look into one")
+        raise ReverieError(f"memory: {an(type(model).__name__)} has none; train a mem-vae to look into one")
 
 
 def attention(model: Any, data: Dataset, split: str = "test", seed: int = 0) -> dict[str, np.ndarray]:

@@ -24,7 +24,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from reverie.data.dataset import Dataset
-from reverie.errors import ReverieError
+from reverie.errors import ReverieError, an
 from reverie.estimate import Estimate
 from reverie.evaluate.annealed import annealed
 from reverie.evaluate.certify import class_frequencies
@@ -95,7 +95,7 @@ def taken(model: Any, data: Dataset, estimator: str, more: dict[str, Any], seed:
     if estimator != "ais" or isinstance(model, Observed) or not (isinstance(model, Implicit) or "variance" in more):
         return model
     if not isinstance(model, Implicit | Latent):
-        raise ReverieError(f"variance: a {type(model).__name__} has no decoder to give it to; leave it out")
+        raise ReverieError(f"variance: {an(type(model).__name__)} has no decoder to give it to; leave it out")
     return observe(model, data, more.pop("variance", None), seed=seed)
 
 

@@ -23,7 +23,7 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float, Int
 
 from reverie.arrays import LogMean
-from reverie.errors import ReverieError
+from reverie.errors import ReverieError, an
 from reverie.evaluate.classes import classes_of, result_of
 from reverie.evaluate.rows import RowResult, Sweep, Watch, as_rows, checked_seed, fingerprint, on_device
 from reverie.nn.laws import log_prob
@@ -63,7 +63,7 @@ def prior(
     if classes_of(model):
         raise ReverieError("estimator: prior draws serve all rows at once, and classes differ; use importance")
     if not callable(getattr(model, "law", None)):
-        raise ReverieError(f"estimator: a {type(model).__name__} has no p(x | h) to score draws by; use importance")
+        raise ReverieError(f"estimator: {an(type(model).__name__)} has no p(x | h) to score draws by; use importance")
     if samples < 1:
         raise ReverieError(f"samples: {samples} is not a number of samples; give 1 or more")
     rows, model = as_rows(rows), on_device(model)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from reverie.errors import ReverieError
+from reverie.errors import ReverieError, an
 from reverie.estimate import Estimate
 from reverie.evaluate.likelihood import importance
 from reverie.evaluate.mapped import PerRow, over_rows
@@ -219,4 +219,4 @@ def _encode(model: Any, key: PRNGKeyArray, x: Array, given: Array | None) -> Arr
 
 def _need(model: Any, verb: str, what: str) -> None:
     if not callable(getattr(model, verb, None)):
-        raise ReverieError(f"{what}: a {type(model).__name__} has no `{verb}`; leave them out for this model")
+        raise ReverieError(f"{what}: {an(type(model).__name__)} has no `{verb}`; leave them out for this model")
