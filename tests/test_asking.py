@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 import reverie
+from reverie import cli, masking, picturing, showing, using
 from reverie import data as data_floor
-from reverie import masking, picturing, showing, using
 from reverie.data import load
 from reverie.data.dataset import Dataset
 from reverie.errors import Interrupted, ReverieError, an
@@ -234,6 +234,7 @@ class Remembering:
 
     def __init__(self, path: Path) -> None:
         self.folder, self.path, self.model, self.data = RunFolder(path), path, None, None
+        self.record: dict[str, Any] = {}
 
 
 def test_the_report_takes_the_look_into_the_memory_that_is_there(
@@ -279,6 +280,27 @@ def test_a_class_conditional_model_must_be_told_the_class(verb: str, runs: dict[
     assert np.isfinite(cat).all() and not np.array_equal(cat, dog)
     with pytest.raises(ReverieError, match="is not class-conditional"):
         getattr(reverie.load(runs["whole"]), verb)(table()[:4], label="cat", **how)
+
+
+def test_a_row_without_a_known_cell_has_no_score_and_is_not_in_the_mean(
+    runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, rows = reverie.load(runs["holed"]), holed()[:6]
+    rows[[1, 4]] = np.nan
+    found = run.score(rows, samples=3)
+    alone = run.score(rows[[0, 2, 3, 5]], samples=3)
+    np.testing.assert_array_equal(np.isnan(found.values), [False, True, False, False, True, False])
+    np.testing.assert_array_equal(found.values[[0, 2, 3, 5]], alone.values)
+    assert found.record.value == alone.record.value and (found.record.n, found.record.rows_of) == (4, 6)
+    assert "2 of 6 rows have no known cell" in str(found.record.note)
+    np.savetxt(tmp_path / "in.csv", rows, delimiter=",", header="a,b,c,d", comments="")
+    out = tmp_path / "out.csv"
+    assert cli.main(["score", str(run.path), "--input", str(tmp_path / "in.csv"), "--out", str(out)]) == 0
+    told = capsys.readouterr().out
+    assert "2 of 6 rows have no known cell" in told and "nan" not in told.split("lowest")[1]
+    assert [line.split(",")[1] == "" for line in out.read_text().splitlines()[1:]] == np.isnan(found.values).tolist()
+    with pytest.raises(ReverieError, match="no row has a known cell"):
+        run.score(rows[[1, 4]])
 
 
 def test_who_cannot_be_told_a_class_is_not_sent_to_an_option_that_is_not_there(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ class StubRun:
         return self.known
 
     def encode(self, x: Any, **how: Any) -> np.ndarray:
-        return np.ones((3, 2), np.float32)
+        return np.array([[0.1, 1], [2, 3]], np.float32)
 
     def score(self, x: Any, **how: Any) -> Any:
         sys.stdout.write("a library that chatters\n")
@@ -401,7 +401,11 @@ def test_a_picture_of_filled_in_rows_shows_what_was_known_and_the_truth_beside(
 
 def test_encode_and_score_name_their_columns(stub: Stub, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_json(["encode", "d", "--input", "i", "--out", "c.csv"], capsys)[0] == 0
-    assert Path("c.csv").read_text() == "h0,h1\n" + 3 * "1,1\n"
+    assert Path("c.csv").read_text() == "row,h0,h1\n0,0.1,1\n1,2,3\n"
+    assert run_json(["encode", "d", "--input", "holes", "--out", "c.csv"], capsys)[0] == 0
+    assert Path("c.csv").read_text() == "row,h0,h1,missing\n0,0.1,1,0\n1,2,3,1\n"
+    assert run_json(["encode", "d", "--input", "i", "--out", "c.npy"], capsys)[0] == 0
+    np.testing.assert_array_equal(np.load("c.npy"), np.array([[0.1, 1], [2, 3]], np.float32))
     # What a library prints besides goes to stderr: run_json finds one object.
     code, record = run_json(["score", "d", "--input", "i", "--out", "s.csv"], capsys)
     assert code == 0 and Path("s.csv").read_text() == "row,log_likelihood\n0,-1\n1,-2.5\n"
@@ -425,6 +429,8 @@ def test_scores_of_a_folder_call_each_row_by_its_file(stub: Stub, capsys: pytest
     assert cli.main(["score", "d", "--input", "pictures", "--out", "s.csv"]) == 0
     assert "lowest (rows from 0): row 1 cats/2.png (-2.50), row 0 cats/10.png (-1.00)\n" in capsys.readouterr().out
     assert Path("s.csv").read_text() == "row,log_likelihood,name\n0,-1,cats/10.png\n1,-2.5,cats/2.png\n"
+    assert cli.main(["encode", "d", "--input", "pictures", "--out", "c.csv"]) == 0
+    assert Path("c.csv").read_text() == "row,h0,h1,name\n0,0.1,1,cats/10.png\n1,2,3,cats/2.png\n"
 
 
 @pytest.mark.parametrize(

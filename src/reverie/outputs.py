@@ -141,28 +141,33 @@ def _real(value: Any) -> str:
     return str(int(value)) if value.is_integer() and abs(value) < _WHOLE else str(value)
 
 
-def write_scores(
+def write_told(
     target: Target,
-    values: np.ndarray,
+    told: np.ndarray,
     rows: np.ndarray,
-    name: str = "log_likelihood",
+    names: Sequence[str] = ("log_likelihood",),
     titles: Sequence[str] = (),
 ) -> Path:
-    """Write a number a row; a .csv names it, and says which row of the input it is, from 0, and what cells it lacks.
+    """Write what is told of each row, a score or a code; a .csv also says which row of the input it is, from 0.
 
     Args:
+        told: (n,) or (n, d).
+        rows: the input, whose missing cells a .csv counts where there are any.
+        names: of the columns of `told`.
         titles: what each row is called, such as its file; the last column of a .csv, where rows have names.
     """
     import numpy as np
 
     if target.path.suffix.lower() != ".csv":
-        return target.write(values)
-    missing = np.isnan(rows).sum(axis=1)
-    columns: dict[str, np.ndarray] = {"row": np.arange(len(values), dtype=np.float64), name: values}
+        return target.write(told)
+    missing = np.isnan(np.asarray(rows, np.float64).reshape(len(rows), -1)).sum(axis=1)
+    columns: dict[str, np.ndarray] = {"row": np.arange(len(told), dtype=np.float64)}
+    columns |= dict(zip(names, told.reshape(len(told), -1).T, strict=True))
     # A row that lacks cells has fewer to be unlikely in: its number is not one to compare with a whole row's.
     columns |= {"missing": missing.astype(np.float64)} if missing.any() else {}
     columns |= {"name": np.asarray(titles)} if titles else {}
-    table = np.column_stack([column.astype(object) for column in columns.values()])
+    # As NumPy's own scalars, whose shortest text `csv_bytes` writes.
+    table = np.array([list(column) for column in columns.values()], dtype=object).T
     return target.write(table, list(columns))
 
 

@@ -176,7 +176,7 @@ def reconstruct(
     said = f"worst (rows from 0): {outputs.ranked(worst, squares, '.4g', names)}"
     files = {"out": path}
     if told is not None:
-        files["errors"] = outputs.write_scores(told, squares, rows, "squared_error", names)
+        files["errors"] = outputs.write_told(told, squares, rows, ["squared_error"], names)
     return Answer(
         {**files, "rows": len(squares), "worst": worst}, [said, *target.said(looks), *map(str, files.values())]
     )
@@ -187,11 +187,18 @@ def encode(
 ) -> Answer:  # fmt: skip
     """Give each row its code: the posterior means of the latent layers.
 
+    A .csv has the row, its code and, of a folder, the name of its file, as `score` has.
+
     Example: reverie encode runs/vae-table-1 --input table.csv --out codes.npy
     """
-    target = outputs.Target.check(out, TABLES, read=(input,))
-    codes = load(folder).encode(input, label=class_)
-    return written(target.write(codes, [f"h{i}" for i in range(codes.shape[1])]), rows=len(codes))
+    target, run = outputs.Target.check(out, TABLES, read=(input,)), load(folder)
+    from reverie.asking import new_rows
+    from reverie.data.like import titles
+
+    rows = new_rows(run, input)
+    codes = run.encode(rows, label=class_)
+    names = [f"h{i}" for i in range(codes.shape[1])]
+    return written(outputs.write_told(target, codes, rows, names, titles(input)), rows=len(codes))
 
 
 def score(
@@ -216,11 +223,12 @@ def score(
     values, record = run.score(rows, samples=samples, seed=seed, progress=progress.for_stderr())
     name = "parzen" if of_windows(record.to_json()) else "log_likelihood"
     names = titles(input)
-    path = outputs.write_scores(target, values, rows, name, names)
-    lowest = values.argsort(kind="stable")[:5].tolist()
+    path = outputs.write_told(target, values, rows, [name], names)
+    # A row without a known cell has no score, NaN, which sorts last.
+    lowest = [row for row in values.argsort(kind="stable")[:5].tolist() if values[row] == values[row]]
     said = f"lowest (rows from 0): {outputs.ranked(lowest, values, '.2f', names)}"
     found = {"out": path, "rows": len(values), name: record, "lowest": lowest}
-    return Answer(found, [f"mean {record}", said, str(path)])
+    return Answer(found, [f"mean {record}", *filter(None, [record.note]), said, str(path)])
 
 
 def memory(folder: Folder, /, *, seed: Seed = 0) -> Answer:

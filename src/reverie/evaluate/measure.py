@@ -242,7 +242,31 @@ def score(
         stored: rows in the file's own units, shape ``(n, D)``.  Grey rows are binarised by their own content, so that
             a row's score depends on nothing but the row and `seed`.
         more: further arguments of the estimator, such as what is ``kept`` of log Z.
+
+    Returns:
+        The scores, NaN of a row in which no cell is known, and the record of the others' mean.
+
+    Raises:
+        ReverieError: where no row has a known cell, or numbers make no sense.
     """
+    # What no column varies in tells nothing either: the model never sees it.
+    blank = np.isnan(np.asarray(stored, np.float32)[:, ~data.constant]).all(axis=1)
+    if not blank.any():
+        return _scored(model, data, stored, samples, seed, progress, more)
+    if blank.all():
+        raise ReverieError("score: no row has a known cell; give rows in which something is known")
+    found, record = _scored(model, data, stored[~blank], samples, seed, progress, more)
+    values = np.full(len(stored), np.nan)
+    values[~blank] = found
+    left = f"{blank.sum():,} of {len(stored):,} rows have no known cell: they have no score, and are not in the mean"
+    note = f"{record.note}; {left}" if record.note else left
+    return values, dataclasses.replace(record, rows_of=len(stored), note=note)
+
+
+def _scored(
+    model: Any, data: Dataset, stored: np.ndarray, samples: int | None, seed: int, progress: Watch | None,
+    more: Mapping[str, Any],
+) -> tuple[Float[np.ndarray, " n"], Estimate]:  # fmt: skip
     if isinstance(model, Implicit):
         return parzen.score(model, data, view(parzen.judged_view(data), stored), samples=samples, seed=seed,
                             hashed=data.hash_of(as_rows(stored)), watch=progress)  # fmt: skip
