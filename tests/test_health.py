@@ -12,8 +12,9 @@ import pytest
 from tests.test_parzen import plane
 from tests.toys import dataset
 
+import reverie
+from reverie import cli, picturing
 from reverie import data as data_floor
-from reverie import picturing
 from reverie.errors import ReverieError
 from reverie.evaluate import diagnose, health
 from reverie.report import sections_health
@@ -109,6 +110,52 @@ def test_what_cannot_be_looked_at_is_refused(rows: int, words: str) -> None:
     made = made[:rows] * (np.nan if rows == 30 else 1.0)
     with pytest.raises(ReverieError, match=words):
         health.examine(train, held, made)
+
+
+def test_rows_that_repeat_training_rows_leave_a_ratio_that_means_something() -> None:
+    """Three binary columns: every held-out row has been seen, and a distance of 0 is no divisor."""
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 2, (600, 3)).astype(np.float32)
+    found = health.copies(rows[:400], rows[400:500], rows[500:], rng)
+    (text,), note = found.findings, str(found.records["near_copies"].note)
+    assert text[0] == "ok" and "100.0 % of samples, 100.0 % of held-out rows repeat a training row exactly" in text[1]
+    assert "so that their distances have no ratio" in note and "median distance" not in note
+    # Half of the held-out rows are seen again: the ratio is of the others, which are as far away as the samples.
+    train, _, held, made, _ = digits(0)
+    again = np.r_[train[:200], held[:200]]
+    note = str(health.copies(train, again, made, rng).records["near_copies"].note)
+    ratio = float(note.split("median distance ")[1].split()[0])
+    assert 0.8 < ratio < 1.25 and "0.0 % of samples, 50.0 % of held-out rows repeat a training row exactly" in note
+
+
+def test_equal_rows_are_at_no_distance_at_all() -> None:
+    rows = (1000 + np.random.default_rng(0).random((50, 30))).astype(np.float32)
+    assert (health.nearest(rows, rows)[0] == 0).all()
+    assert (health.nearest(np.r_[rows, rows], np.r_[rows, rows], own=True)[0] == 0).all()
+
+
+def test_what_has_no_distances_is_said_of_health_and_not_of_windows() -> None:
+    rng = np.random.default_rng(0)
+    holed = data_floor.load(np.where(rng.random((100, 4)) < 0.2, np.nan, rng.normal(size=(100, 4))))
+    with pytest.raises(ReverieError, match=r"^health: .* has missing cells, and distances .* fill them in first$"):
+        health.look(plane(), holed)
+    assert not health.tellable(holed) and health.tellable(dataset(200))
+
+
+def test_too_few_rows_for_a_look_cost_no_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = np.random.default_rng(0).integers(0, 2, (60, 6))
+    np.savez(tmp_path / "few.npz", train=rows[:30], valid=rows[30:45], test=rows[45:])
+    monkeypatch.chdir(tmp_path)
+    reverie.train("gan", tmp_path / "few.npz", run=tmp_path / "run", epochs=2, hidden=(8,), latent=2,
+                  discriminator_hidden=(8,), batch=10)  # fmt: skip
+    assert cli.main(["evaluate", "run", "--samples", "20", "--health"]) == 2
+    told = capsys.readouterr()
+    assert told.out.startswith("parzen ~") and "health: 15 rows to compare are too few" in told.err
+    assert cli.main(["evaluate", "run", "--samples", "20", "--health", "--json"]) == 2
+    record = json.loads(capsys.readouterr().out)
+    assert record["parzen"]["value"] is not None and "too few" in record["health"]["error"]
 
 
 def test_few_rows_say_that_small_differences_go_unseen() -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from reverie import class_answer, listing, outputs, progress, train_command
-from reverie.console import Answer
+from reverie.console import WRONG, Answer, tell
 from reverie.errors import Interrupted, ReverieError
 from reverie.options import TABLES, Class, Device, Folder, Input, Minutes, OutRows, OutTable, Seed, load, written
 
@@ -63,10 +63,19 @@ def evaluate(
     log_z = run.log_z()
     if log_z is not None:
         shown += log_z.lines()
-    seen = run.health(split, seed=seed) if health else None
-    shown += [f"{finding['level']:7} {finding['text']}" for finding in seen["findings"]] if seen else []
-    rest = {**({} if log_z is None else {"log_z": log_z}), **({} if seen is None else {"health": seen})}
-    return Answer({**found, **rest}, shown, status=int(strict and doubted))
+    seen, refused = _looked(run, split, seed) if health else ({}, False)
+    shown += [f"{finding['level']:7} {finding['text']}" for finding in seen.get("findings", ())]
+    rest = {**({} if log_z is None else {"log_z": log_z}), **({"health": seen} if health else {})}
+    return Answer({**found, **rest}, shown, status=WRONG if refused else int(strict and doubted))
+
+
+def _looked(run: Any, split: str, seed: int) -> tuple[dict[str, Any], bool]:
+    """Return the look at a run's samples and whether it was refused, in one line: that costs the numbers nothing."""
+    try:
+        return run.health(split, seed=seed), False
+    except ReverieError as refused:
+        tell(f"reverie: {refused}")
+        return {"error": str(refused)}, True
 
 
 def sample(

@@ -72,7 +72,8 @@ def look(model: Any, data: Dataset, split: str = "test", *, seed: int = 0, n: in
     Raises:
         ReverieError: for rows without distances, or too few.
     """
-    data = judged_view(data)
+    data = _distant(data)
+    _require_enough(min(data.size("train"), data.size(split)))
     n = min(n, data.size(split))
     made = generator(model, data, seed=seed, draws=data.binarisation != "means", most=n)(0, n)
     held = gather(data, split, np.sort(visiting_order(data.size(split), seed)[:n]))
@@ -86,8 +87,22 @@ def look(model: Any, data: Dataset, split: str = "test", *, seed: int = 0, n: in
 
 
 def tellable(data: Dataset, split: str = "test") -> bool:
-    """Whether there are rows enough for `look`."""
-    return min(data.size("train"), data.size(split)) >= _LEAST
+    """Whether there are rows enough for `look`, and distances between them."""
+    try:
+        _distant(data)
+        _require_enough(min(data.size("train"), data.size(split)))
+    except ReverieError:
+        return False
+    return True
+
+
+def _distant(data: Dataset) -> Dataset:
+    return judged_view(data, "health", "distances between samples and rows")
+
+
+def _require_enough(fewest: int) -> None:
+    if fewest < _LEAST:
+        raise ReverieError(f"health: {fewest} rows to compare are too few to tell; have {_LEAST} or more in the split")
 
 
 def examine(
@@ -102,8 +117,7 @@ def examine(
     Raises:
         ReverieError: for fewer than 20 rows of a kind, or samples that are not finite.
     """
-    if (fewest := min(len(train), len(held), len(made))) < _LEAST:
-        raise ReverieError(f"health: {fewest} rows to compare are too few to tell; have {_LEAST} or more in the split")
+    _require_enough(min(len(train), len(held), len(made)))
     if not np.isfinite(made).all():
         raise ReverieError("health: samples are not finite; look for NaN in the weights")
     train, held, made = (np.ascontiguousarray(rows, np.float32) for rows in (train, held, made))
@@ -130,8 +144,9 @@ def nearest(rows: Rows, among: Rows, *, own: bool = False) -> tuple[Float[np.nda
     """Return the distance to each row's nearest row of a set, and its number; of another row where it is its `own`."""
     from sklearn.neighbors import NearestNeighbors
 
-    distances, numbers = NearestNeighbors(n_neighbors=1 + own, algorithm="brute").fit(among).kneighbors(rows)
-    return distances[:, -1].astype(np.float64), numbers[:, -1]
+    numbers = NearestNeighbors(n_neighbors=1 + own, algorithm="brute").fit(among).kneighbors(rows)[1][:, -1]
+    # Squares of sums leave equal rows a rounding apart, and whether rows are equal is what is asked.
+    return np.linalg.norm(rows.astype(np.float64) - among[numbers], axis=1), numbers
 
 
 def copies(train: Rows, held: Rows, made: Rows, rng: np.random.Generator) -> Look:
@@ -144,11 +159,10 @@ def copies(train: Rows, held: Rows, made: Rows, rng: np.random.Generator) -> Loo
     (of_made, numbers), (of_held, _) = nearest(made, train), nearest(held, train)
     close, usual = of_made <= limit, of_held <= limit
     p = _more(int(close.sum()), len(made), int(usual.sum()), len(held))
-    ratio = float(np.median(of_made) / max(float(np.median(of_held)), 1e-12))
     nearer = float(mannwhitneyu(of_made, of_held, alternative="less").pvalue)
-    words = f"{_share(close)} of samples, {_share(usual)} of held-out rows lie within half the usual distance of a "
-    words += f"training row (p = {p:.2g})"
-    note = f"{words}; median distance {ratio:.2f} of held-out rows' (nearer with p = {nearer:.2g})"
+    where = "lie within half the usual distance of a training row" if limit > 0 else "repeat a training row exactly"
+    words = f"{_share(close)} of samples, {_share(usual)} of held-out rows {where} (p = {p:.2g})"
+    note = f"{words}; {_medians(of_made, of_held)} (nearer with p = {nearer:.2g})"
     alarm = p < ALPHA and close.mean() > usual.mean() + 0.01
     told = f"Memorising: {words}. Train for less, on more rows, or with a smaller network."
     text = told if alarm else f"Samples are no copies: {words}."
@@ -156,6 +170,20 @@ def copies(train: Rows, held: Rows, made: Rows, rng: np.random.Generator) -> Loo
         {"near_copies": _record(close, "nearest-training-row", note)}, [("problem" if alarm else "ok", text)],
         {"distances": of_made, "held_distances": of_held, "limit": np.asarray(limit), "nearest": numbers},
     )  # fmt: skip
+
+
+def _medians(of_made: np.ndarray, of_held: np.ndarray) -> str:
+    """Return how far samples are from training rows, as a part of how far held-out rows are.
+
+    Rows that repeat a training row are at no distance, of which nothing is a part: they stand apart.
+    """
+    made, held = of_made[of_made > 0], of_held[of_held > 0]
+    same = [1.0 - len(some) / len(every) for some, every in ((made, of_made), (held, of_held))]
+    again = f"{100 * same[0]:.1f} % of samples, {100 * same[1]:.1f} % of held-out rows repeat a training row exactly"
+    if not len(made) or not len(held):
+        return f"{again}, so that their distances have no ratio"
+    ratio = f"median distance {np.median(made) / np.median(held):.2f} of held-out rows'"
+    return f"{ratio}, those apart that repeat a training row exactly ({again})" if max(same) > 0 else ratio
 
 
 def modes(

@@ -105,7 +105,7 @@ def observe(model: Any, data: Dataset, variance: float | None = None, *, seed: i
     Raises:
         ReverieError: for a variance that is none, or rows that have no density.
     """
-    data = judged_view(data)
+    data = judged_view(data, "variance", "densities around what is generated")
     if variance is not None:
         if not 0 < variance < np.inf:
             raise ReverieError(f"variance: {variance} is not a positive number; 0.025 is usual for pixels in [0, 1]")

@@ -58,18 +58,21 @@ class Fitted(NamedTuple):
     words: str
 
 
-def judged_view(data: Dataset) -> Dataset:
+def judged_view(data: Dataset, asked: str = NAME, what: str = "windows") -> Dataset:
     """Return the data as windows see them: grey rows grey.
+
+    Args:
+        asked, what: which argument asks for distances, and what they are for, as a refusal says it.
 
     Raises:
         ReverieError: for rows between which there is no distance to go by: categories, counts, missing cells.
     """
     if data.likelihood in ("categorical", "counts"):
         raise ReverieError(
-            f"{NAME}: {data.name} has {data.likelihood} rows, and windows are of real values; leave it out"
+            f"{asked}: {data.name} has {data.likelihood} rows, and {what} are of real or binary values; leave it out"
         )
     if data.missing and not data.whole:
-        raise ReverieError(f"{NAME}: {data.name} has missing cells, and windows need every cell; fill them in first")
+        raise ReverieError(f"{asked}: {data.name} has missing cells, and {what} need every cell; fill them in first")
     return dataclasses.replace(data, binarisation="means") if data.binarisation == "dynamic" else data
 
 
