@@ -310,6 +310,8 @@ def test_a_denoising_one_takes_most_noise_away_and_says_so(denoising: Any) -> No
     assert list(found)[:3] == ["denoising_error", "squared_error", "corrupted_error"]
     assert found["denoising_error"].value < 0.6 * found["corrupted_error"].value  # the spec's floor
     assert found["squared_error"].kind == "exact" and found["denoising_error"].kind == "estimate"
+    told = [line["valid"] for line in denoising.journal() if "valid" in line]
+    assert {(record["estimator"], record["kind"]) for record in told} == {("-denoising_error", "estimate")}
     assert "drawn" in found["denoising_error"].note or "draw" in found["denoising_error"].note
     # Three tenths of the cells are lost: what is lost is, in the mean, so much of the rows' squares.
     squares = float((denoising.data.rows("test") ** 2).sum(axis=1).mean())

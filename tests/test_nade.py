@@ -211,6 +211,13 @@ def test_a_class_conditional_formula_gets_its_marginal() -> None:
         explicit.exact(Toy(jnp.asarray(logits)), x, samples=0)
 
 
+def test_samples_of_one_formula_are_said_to_change_nothing(run: reverie.Run) -> None:
+    plain, asked = (run.evaluate(rows=20, **how)["log_likelihood"] for how in ({}, {"samples": 64}))
+    assert (plain.value, plain.estimator, plain.note) == (asked.value, "exact", None)
+    assert asked.estimator == "exact" and str(asked.note).startswith("samples change nothing")
+    assert str(plain).endswith("(exact, n=20 of 300)"), "exact is not said twice"
+
+
 def test_an_evaluation_that_was_stopped_goes_on(run: reverie.Run, tmp_path: Path) -> None:
     data = data_floor.load("digits")
     part, _ = measure.evaluate(run.model, data, minutes=1e-9, resume=tmp_path / "partial.npz")

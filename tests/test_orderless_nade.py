@@ -230,7 +230,13 @@ def test_it_learns_from_rows_with_missing_cells(tmp_path: Path) -> None:
     x[rng.random(x.shape) < 0.3] = np.nan
     run = reverie.train("orderless-nade", x, run=tmp_path / "run", hidden=(16,), batch=20, rate=1e-2, epochs=30)
     found = run.evaluate(samples=4)["log_likelihood"]
-    assert (found.kind, found.estimator) == ("exact", "exact-4")
+    assert (found.kind, found.estimator, found.note) == ("exact", "exact-4", "equal mixture of 4 orders of the cells")
+    assert run.evaluate()["log_likelihood"].note == "equal mixture of 8 orders of the cells"
+    assert run.score(x[:5]).record.note == "equal mixture of 8 orders of the cells"
+    told = [line["valid"] for line in run.journal() if "valid" in line]
+    assert {(line["estimator"], line["note"]) for line in told} == {
+        ("exact-1", "one order of the cells alone, where evaluate mixes 8")
+    }
     filled = run.impute(x[:100])
     hidden = np.isnan(x[:100])
     assert ((filled[hidden] > 0.5) == (whole[:100][hidden] > 0.5)).mean() > 0.8

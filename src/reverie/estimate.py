@@ -86,10 +86,9 @@ class Estimate:
         # One row has no spread to tell.
         error = f" +- {self.standard_error:.{d}f}" if math.isfinite(self.standard_error) else ""
         chance = f", ends +- {self.monte_carlo_error:.2g}" if self.kind == "bracket" and self.monte_carlo_error else ""
-        return (
-            f"{_SIGNS[self.kind]} {shown}{error} {self.unit} "
-            f"({self.kind.replace('_', ' ')}, {self.estimator}, n={self.n}{where}{chance})"
-        )
+        # A formula is told by the estimator `exact`, and once is enough.
+        how = ", ".join(dict.fromkeys((self.kind.replace("_", " "), self.estimator)))
+        return f"{_SIGNS[self.kind]} {shown}{error} {self.unit} ({how}, n={self.n}{where}{chance})"
 
 
 def crossing(low: tuple[float, float], high: tuple[float, float]) -> str | None:

@@ -131,7 +131,8 @@ def _consistent(asked: Mapping[str, Any]) -> None:
 def _one(run: Any) -> Answer:
     found = summary(run)
     if found["validation"] is not None:
-        tell(f"validation {_judged(found['validation'])}")
+        note = found["validation"].note
+        tell(f"validation {_judged(found['validation'])}" + (f"; {note}" if note else ""))
     if (hint := further.hint(run)) is not None:
         tell(hint)
     tell(f"next: reverie evaluate {run.path}")

@@ -50,7 +50,7 @@ def certify(
         data_hash=data.hash,
         seed=result.seed,
         rows_of=result.rows_of if len(result.values) < result.rows_of else None,
-        note=_joined(note, low_ess(result)),
+        note=_joined(note, result.note, low_ess(result)),
     )
 
 

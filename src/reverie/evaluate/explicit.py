@@ -54,7 +54,7 @@ def exact(
         model: one example at a time.
         rows: in the model's units, shape ``(n, D)``.
         samples: members of an ensemble (default: as many as the model has); of other models no number of draws makes
-            what is exact any better, and it is left out of account.
+            what is exact any better: it is left out of account, and the note says so.
         seed: of the order in which rows are visited, nothing else.
         block: rows at a time.
         minutes: stop after so long; the rows done are a random part of all.
@@ -68,7 +68,7 @@ def exact(
     """
     if samples is not None and samples < 1:
         raise ReverieError(f"samples: {samples} is not a number of members; give 1 or more, or leave it out")
-    several = samples is not None and isinstance(model, Ensembles)
+    several, note = samples is not None and isinstance(model, Ensembles), _note(model, samples)
     rows, model = as_rows(rows), on_device(model.ensemble(samples) if several else model)  # type: ignore[attr-defined]
     given, prior = conditioning(model, len(rows), given, class_prior)
     name = f"{NAME}-{samples}" if several else NAME
@@ -82,7 +82,18 @@ def exact(
         score, rows, given, _ROWS if block is None else block, seed, fingerprint(model, rows, name, seed, given),
         resume, minutes, progress, 0 if prior is None else len(prior),
     )  # fmt: skip
-    return replace(result_of(sweep, prior, 1, name), kind="exact")
+    return replace(result_of(sweep, prior, 1, name), kind="exact", note=note)
+
+
+def _note(model: Explicit, samples: int | None) -> str | None:
+    """Return which law the number is of, where there are several, or that there are none to ask for."""
+    if not isinstance(model, Ensembles):
+        return None if samples is None else "samples change nothing: the likelihood is one formula, without draws"
+    own = int(model.members)
+    n = own if samples is None else samples
+    if n > 1:
+        return f"equal mixture of {n} orders of the cells"
+    return f"one order of the cells alone, where evaluate mixes {own}" if own > 1 else None
 
 
 @eqx.filter_jit

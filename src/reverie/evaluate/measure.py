@@ -280,7 +280,7 @@ def _scored(
     values = found.values - log_scales(data, x)
     record = Estimate.of_rows(
         values, row_variances=found.variances, kind=found.kind, estimator=found.estimator, measure=data.measure,
-        binarisation=data.binarisation, seed=seed, data_hash=data.hash_of(as_rows(stored)),
+        binarisation=data.binarisation, seed=seed, data_hash=data.hash_of(as_rows(stored)), note=found.note,
     )  # fmt: skip
     if isinstance(model, OfLengths):
         return values, lengths.bracketed(dataclasses.replace(record, note=lengths.MASS), found)

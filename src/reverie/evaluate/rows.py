@@ -49,6 +49,7 @@ class RowResult:
         units: ``model`` or ``file``: whose density the values are of.
         by_class: log p(x given class), shape ``(m, C)``, for class-conditional models.
         info: further per-row arrays of the estimator, such as ``acceptance``.
+        note: what a reader of the number must know of the estimator.
     """
 
     values: Float[np.ndarray, " m"]
@@ -63,6 +64,7 @@ class RowResult:
     units: Literal["model", "file"] = "model"
     by_class: Float[np.ndarray, "m C"] | None = None
     info: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    note: str | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return what ``arrays/evaluation-*.npz`` holds."""

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError
-from reverie.estimate import Estimate
+from reverie.estimate import Estimate, Kind
 from reverie.evaluate import components
 from reverie.evaluate.classes import one_hot
 from reverie.evaluate.classification import interval_words
@@ -71,7 +71,7 @@ def evaluate_task(
         if not np.isfinite(values).all():
             raise ReverieError(f"{name}: row {chosen[~np.isfinite(values)][0]} is not finite; look at the weights")
         records[name] = Estimate.of_rows(
-            values, kind="estimate" if name in model.drawn else "exact", estimator=ESTIMATOR, unit=unit,
+            values, kind=_kind(model, name), estimator=ESTIMATOR, unit=unit,
             binarisation=data.binarisation, split=split, data_hash=data.hash,
             rows_of=size if len(chosen) < size else None, note=_note(model, name, unit, values),
         )  # fmt: skip
@@ -82,6 +82,11 @@ def evaluate_task(
     blank = np.zeros(len(chosen))
     result = RowResult(first, blank, blank + 1.0, chosen, 1, ESTIMATOR, 0, size, kind="exact", units="file", info=more)
     return records, result
+
+
+def _kind(model: Judged, name: str) -> Kind:
+    """Return what the mean of a metric is: exact on the rows at hand, unless the model draws noise for it."""
+    return "estimate" if name in model.drawn else "exact"
 
 
 def _note(model: Judged, name: str, unit: str, values: np.ndarray) -> str | None:
@@ -101,8 +106,9 @@ def validator() -> Callable[[Any, Dataset, Any], Estimate]:
         name, unit = next(iter(model.metrics.items()))
         share = unit == "fraction"
         return Estimate.of_rows(
-            1.0 - values[name] if share else -values[name], kind="exact", estimator="accuracy" if share else f"-{name}",
-            unit=unit, binarisation=data.binarisation, split="valid", data_hash=data.hash,
+            1.0 - values[name] if share else -values[name], kind=_kind(model, name),
+            estimator="accuracy" if share else f"-{name}", unit=unit, binarisation=data.binarisation, split="valid",
+            data_hash=data.hash,
         )  # fmt: skip
 
     return validate

@@ -84,6 +84,11 @@ class Completes(Protocol):
 class Ensembles(Protocol):
     """An explicit model that is a mixture of as many laws as one asks for, all of them of the same weights."""
 
+    @property
+    def members(self) -> int:
+        """How many laws it mixes where nobody asks."""
+        ...
+
     def ensemble(self, n: int) -> Any:
         """Return the equal mixture of n of the laws; the first ones are those of a smaller n."""
         ...
