@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -322,6 +323,25 @@ def test_what_a_row_is_can_be_read_off_its_cells() -> None:
     assert below[2] == "[1] Sixty."
     for text in (shown.markdown(rows), str(shown.html(rows))):
         assert "[1] Sixty." in text and "at second hand" in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 300])
+def test_a_table_folds_in_a_terminal_and_never_in_a_pipe(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["table", "iwae"]) == 0
+    piped = capsys.readouterr().out
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert cli.main(["table", "iwae"]) == 0
+    seen = capsys.readouterr().out
+    seen = re.sub(r"\x1b\[[0-9;]*m", "", seen)
+    assert max(map(len, seen.splitlines())) <= width and "−86.76" in seen and "difference" in seen
+    # What says how a number was made gives way first, and it is said.
+    assert ("Without" in seen, "commit" in piped) == (width < 200, True)
+    assert (seen == piped) == (width == 300)
+    rows = {str(claim.row) for _, claim in tabling.all_claims("iwae")}
+    assert sum(line.startswith(tuple(rows)) for line in piped.splitlines()) == len(rows), "a row is a line"
 
 
 def _script(name: str) -> Any:

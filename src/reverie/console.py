@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -21,12 +23,31 @@ _WIDE = 160
 
 
 @dataclass(frozen=True)
+class Wide:
+    """Text of long lines, as files and pipes have it, and what a terminal that is too narrow for it shows instead.
+
+    Attributes:
+        text: the lines.
+        narrow: of the terminal's columns, gives what is shown.
+    """
+
+    text: str
+    narrow: Callable[[int], Sequence[Any]]
+
+    def parts(self) -> Sequence[Any]:
+        """Return what is to be printed on stdout as it is."""
+        room = shutil.get_terminal_size().columns if sys.stdout.isatty() else math.inf
+        widest = max(map(len, self.text.splitlines()), default=0)
+        return [self.text] if widest <= room else self.narrow(int(room))
+
+
+@dataclass(frozen=True)
 class Answer:
     """What a verb found out.
 
     Attributes:
         record: the same as JSON; values may be records with `to_json`, arrays and paths.
-        shown: the same for a person: lines of text and rich tables, in order.
+        shown: the same for a person: lines of text, rich tables and `Wide` text, in order.
         status: what the command exits with.
     """
 
@@ -41,15 +62,18 @@ class Answer:
             from reverie.files import to_json
 
             sys.stdout.write(to_json(dict(self.record)).decode())
-        elif all(isinstance(part, str) for part in self.shown):
-            sys.stdout.write("".join(f"{part}\n" for part in self.shown))
+            sys.stdout.flush()
+            return
+        shown = [part for some in self.shown for part in (some.parts() if isinstance(some, Wide) else [some])]
+        if all(isinstance(part, str) for part in shown):
+            sys.stdout.write("".join(f"{part}\n" for part in shown))
         else:
             from rich.console import Console
 
             console = Console(width=None if sys.stdout.isatty() else _WIDE, markup=False, highlight=False)
             # Caught and written in one piece: rich has its own way, and exit code, when the reader has left.
             with console.capture() as caught:
-                for part in self.shown:
+                for part in shown:
                     console.print(part)
             sys.stdout.write(caught.get())
         sys.stdout.flush()

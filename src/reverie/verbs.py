@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 from reverie import listing, outputs, progress, train_command
-from reverie.console import Answer
+from reverie.console import Answer, Wide
 from reverie.errors import ReverieError, nearest
 from reverie.options import Device, Folder, Minutes, Model, OutWeights, load, written
 
@@ -176,9 +177,9 @@ def table(
     if not kept:
         known = dict.fromkeys(str(r["row"]) for r in tabling.collect(name))
         raise ReverieError(f"table: no row is called so{nearest(row or '', known)} (there is {', '.join(known)})")
-    from reverie.report.tables import notes, plain
+    from reverie.report.tables import notes, plain, rich_tables
 
-    return Answer({"rows": kept, "notes": notes(kept)}, [plain(kept)])
+    return Answer({"rows": kept, "notes": notes(kept)}, [Wide(plain(kept), partial(rich_tables, kept))])
 
 
 def export(folder: Folder, /, *, out: OutWeights) -> Answer:

@@ -20,6 +20,7 @@ from reverie.evaluate.claims import PER_CENT
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
 Row = Mapping[str, Any]
 #: Titles of the columns, and whether their cells are numbers.
@@ -27,6 +28,8 @@ HEAD: Mapping[str, bool] = {
     "row": False, "column": False, "published": True, "ours": True, "difference": True, "epochs of the paper's": True,
     "seeds": True, "protocol": False, "hardware": False, "commit": False,
 }  # fmt: skip
+#: Columns that give way on a narrow terminal, in that order, and the width to which a long cell is folded there.
+_SPARE, _FOLDED = ("commit", "hardware", "protocol", "seeds", "epochs of the paper's"), 28
 #: Letters of a commit that tell it from all others.
 _COMMIT = 9
 _SIGNS = {"exact": "=", "lower_bound": "≥", "upper_bound": "≤", "bracket": "∈", "estimate": "≈"}
@@ -230,21 +233,37 @@ def html(rows: Sequence[Row]) -> Markup:
     return Markup("\n").join(parts)
 
 
-def rich_tables(rows: Sequence[Row]) -> list[Table]:
-    """Return the tables for rich's console; nothing in a cell is read as markup."""
+def rich_tables(rows: Sequence[Row], width: int) -> list[Table | Text]:
+    """Return the tables for a terminal of `width` columns; nothing in a cell is read as markup.
+
+    What says how a number was made gives way where there is no room, and a line says so; the rest is folded.
+    """
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    made = []
+    made: list[Table | Text] = []
     for name, titles, numeric, body, below in _tables(rows):
-        below_it = Text("\n".join(below)) if below else None
-        table = Table(title=Text(name), title_justify="left", header_style="bold", caption=below_it,
-                      caption_justify="left")  # fmt: skip
-        for title, number in zip(titles, numeric, strict=True):
-            table.add_column(
-                title, justify="right" if number else "left", no_wrap=title in ("row", "published", "ours")
-            )
+        kept = _fitting(titles, body, width)
+        table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1))
+        for i in kept:
+            table.add_column(titles[i], justify="right" if numeric[i] else "left", overflow="fold")
         for line in body:
-            table.add_row(*(Text(cell) for cell in line))
-        made.append(table)
+            table.add_row(*(Text(line[i]) for i in kept))
+        gone = ", ".join(title for i, title in enumerate(titles) if i not in kept)
+        room = (
+            [f"Without {gone}, for which there is no room here: a wider window, or a pipe, has them."] if gone else []
+        )
+        made += [Text(name), table, *map(Text, [*below, *room]), Text("")]
     return made
+
+
+def _fitting(titles: Sequence[str], body: Sequence[Sequence[str]], width: int) -> list[int]:
+    """Return which columns fit into `width`, long cells folded, without those that can be spared first."""
+    kept = list(range(len(titles)))
+    widths = [min(_FOLDED, max(_width(line[i]) for line in (titles, *body))) for i in kept]
+    for spare in _SPARE:
+        if sum(widths[i] + 3 for i in kept) - 3 <= width:
+            break
+        kept = [i for i in kept if titles[i] != spare]
+    return kept
