@@ -11,6 +11,7 @@ import threading
 
 import pytest
 
+from reverie import stopping
 from reverie.train.signals import Stop
 
 
@@ -76,8 +77,8 @@ def test_ctrl_c_ends_a_command_even_where_exceptions_get_lost() -> None:
     """An exception raised inside a finaliser is printed and forgotten; the command must end all the same."""
     script = (
         "import os, signal, time\n"
-        "from reverie import console\n"
-        "console.stop_at_once(True)\n"
+        "from reverie import stopping\n"
+        "stopping.stop_at_once(True)\n"
         "class Last:\n"
         "    def __del__(self):\n"
         "        os.kill(os.getpid(), signal.SIGINT)\n"
@@ -89,3 +90,30 @@ def test_ctrl_c_ends_a_command_even_where_exceptions_get_lost() -> None:
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert found.returncode == 130 and "Traceback" not in found.stderr
     assert "stopped" in json.loads(found.stdout)["error"]
+
+
+@pytest.mark.parametrize("words", [["models"], ["models", "--json"]])
+@pytest.mark.parametrize("at", ["cyclopts", "reverie.settings", "rich"])
+def test_ctrl_c_is_heard_while_python_imports(at: str, words: list[str]) -> None:
+    """The signal comes as a module is asked for: early, late, and in the verb."""
+    script = (
+        "import builtins, os, signal, sys\n"
+        "plain = builtins.__import__\n"
+        "def watched(name, *more, **how):\n"
+        f"    if name.split('.')[0] == {at!r} or name == {at!r}:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return plain(name, *more, **how)\n"
+        "builtins.__import__ = watched\n"
+        "from reverie.__main__ import main\n"
+        f"sys.argv = ['reverie', *{words!r}]\n"
+        "raise SystemExit(main())\n"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert found.returncode == 130 and found.stderr == f"reverie: {stopping.SAID}\n"
+    assert json.loads(found.stdout) == {"error": stopping.SAID} if "--json" in words else found.stdout == ""
+
+
+def test_hardly_anything_is_imported_before_ctrl_c_is_heard() -> None:
+    script = "import sys; before = set(sys.modules); import reverie.stopping; print(*set(sys.modules) - before)"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert not {"dataclasses", "inspect", "typing", "difflib", "cyclopts", "numpy"} & set(found.stdout.split())

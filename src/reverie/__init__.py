@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import sys
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
 
 from reverie.errors import Interrupted, NonFinite, ReverieError
 
+# `typing` is not imported for this, nor anything else that takes time: see `stopping`.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from reverie.demo import demo
     from reverie.estimate import Estimate
     from reverie.run import Run, compare, load, train

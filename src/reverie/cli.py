@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.exceptions import MissingArgumentError, UnknownCommandError, UnknownOptionError, UnusedCliTokensError
 
-from reverie import console, learning_verbs, reading_verbs, train_command, using, verbs
+from reverie import console, learning_verbs, reading_verbs, stopping, train_command, using, verbs
 from reverie.console import Answer
 from reverie.errors import ReverieError, nearest
 from reverie.models import index
@@ -100,7 +100,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     typed = list(sys.argv[1:] if words is None else words)
     if words is None:
-        console.stop_at_once("--json" in typed)
+        stopping.stop_at_once("--json" in typed)
     return console.run(lambda: _answer(typed), "--json" in typed)
 
 

@@ -6,18 +6,17 @@ import contextlib
 import math
 import os
 import shutil
-import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 from reverie.errors import Interrupted, ReverieError
+from reverie.stopping import SAID, STOPPED
 
-#: Exit codes: what the user can mend, a bug of ours, stopped.
-WRONG, BUG, STOPPED = 2, 1, 130
+#: Exit codes: what the user can mend, a bug of ours; `stopping` has that of what was stopped.
+WRONG, BUG = 2, 1
 #: Columns of a table that goes to a file or a pipe.
 _WIDE = 160
 
@@ -116,27 +115,7 @@ def run(work: Callable[[], Answer | None], as_json: bool) -> int:
     except Exception as error:
         return _failed(*_said(error), as_json)
     except KeyboardInterrupt:
-        return _failed("stopped; `reverie runs` shows what can be resumed", STOPPED, as_json)
-
-
-def stop_at_once(as_json: bool) -> None:
-    """Make Ctrl-C end the process wherever nothing needs saving.
-
-    Python's own way, an exception at any line, gets lost where that line belongs to a callback of JAX, and the work
-    goes on as if nobody had asked.  Work that has something to save listens for itself (`train.signals.Stop`).
-    """
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        # Whatever was drawing a bar had hidden the cursor.
-        if sys.stderr.isatty():
-            os.write(2, b"\x1b[?25h\n")
-        # Past any redirection: the one JSON object is the answer.
-        with contextlib.redirect_stdout(sys.__stdout__):
-            code = _failed("stopped; `reverie runs` shows what can be resumed", STOPPED, as_json)
-            sys.stdout.flush()
-        os._exit(code)
-
-    signal.signal(signal.SIGINT, stop)
+        return _failed(SAID, STOPPED, as_json)
 
 
 @contextlib.contextmanager

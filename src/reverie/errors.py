@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-from pathlib import Path
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # Nothing is imported to get this far: a Ctrl-C meets Python's own handler until `stopping` has run.
+    from collections.abc import Iterable
+    from pathlib import Path
 
 
 class ReverieError(Exception):
@@ -33,6 +35,8 @@ class NonFinite(ReverieError):
 
 def nearest(word: str, words: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the valid word nearest to `word`, or an empty string."""
+    import difflib
+
     close = difflib.get_close_matches(word, list(words), n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else ""
 
