@@ -25,6 +25,7 @@ from hypothesis.extra import numpy as hnp
 from reverie import files
 from reverie.errors import ReverieError
 from reverie.estimate import Estimate
+from reverie.files import is_of
 from reverie.train import checkpoint, folder, provenance
 from reverie.train.folder import RunFolder, list_runs
 from reverie.train.journal import Journal
@@ -46,6 +47,19 @@ def trained(run: RunFolder) -> RunFolder:
 
 
 # --- making ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_said_of_other_weights_is_not_read(tmp_path: Path) -> None:
+    run = RunFolder.create("vae", "toy", path=tmp_path / "run")
+    run.add_evaluation("test/exact", {"log_likelihood": {"value": -1.0}})
+    assert run.weights is None and list(run.evaluations()) == ["test/exact"], "of no weights in particular"
+    run.checkpoint_json.write_text(json.dumps({"format": 1, "sha256": "first"}))
+    assert run.add_evaluation("test/elbo", {"log_likelihood": {"value": -2.0}})["weights"] == "first"
+    assert list(run.evaluations()) == ["test/exact", "test/elbo"]
+    run.checkpoint_json.write_text(json.dumps({"format": 1, "sha256": "second"}))
+    assert run.weights == "second" and list(run.evaluations()) == ["test/exact"]
+    found = [is_of(record, "second") for record in ({"weights": "second"}, {"weights": "first"}, {"weights": None}, {})]
+    assert found == [True, False, False, True] and is_of({"weights": "first"}, None)
 
 
 def test_runs_are_numbered_on() -> None:

@@ -757,7 +757,7 @@ def test_rich_reads_no_markup_in_names() -> None:
 
     rows = [claims()[0] | {"row": "[bold]x[/nothing]"}]
     console = Console(width=200, record=True, file=io.StringIO())
-    for table in tables.rich_tables(rows):
+    for table in tables.rich_tables(rows, 200):
         console.print(table)
     assert "[bold]x[/nothing]" in console.export_text()
 

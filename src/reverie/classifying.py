@@ -253,7 +253,7 @@ def _same(found: Trained, plan: training.Plan, origin: Origin | None, data: Data
             f"{found.path}: was made with another {', '.join(differ)}; give the same command as before, or remove "
             "that folder"
         )
-    now = None if origin is None else (checkpoint.peek(origin.run.path) or {}).get("sha256")
+    now = None if origin is None else origin.run.folder.weights
     then = (found.record.get("init_from") or {}).get("sha256")
     if now != then:
         raise ReverieError(f"{found.path}: began at other weights than the run has now; remove that folder")

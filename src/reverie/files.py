@@ -59,6 +59,15 @@ def spoken(path: Path) -> str:
     return str(whole.relative_to(here)) if whole.is_relative_to(here) else str(whole)
 
 
+def is_of(record: Mapping[str, Any], weights: str | None) -> bool:
+    """Say whether what is kept in a run folder is of `weights`, the SHA-256 of its checkpoint (`RunFolder.weights`).
+
+    A record says it by its own ``weights``.  One that does not say is of no weights in particular, and a folder without
+    a checkpoint has none to differ from.
+    """
+    return weights is None or "weights" not in record or record["weights"] == weights
+
+
 def write_all(descriptor: int, data: bytes) -> None:
     """Write all of `data`; one call to the system may take only a part (a nearly full disk, more than 2 GiB)."""
     rest = memoryview(data)

@@ -24,7 +24,6 @@ from reverie.prob.abilities import Encodes, Filters, OfExemplars, OfWords, Recon
 from reverie.prob.contracts import Coloured, Energy, Explicit, Implicit, Judged
 from reverie.progress import Progress, Quiet
 from reverie.showing import display, shown
-from reverie.train import checkpoint
 from reverie.trained import Trained
 
 #: Rows of the pictures, of the codes and units, and of the knock-out.
@@ -126,9 +125,8 @@ def health(run: Trained, split: str = "test", *, seed: int = 0) -> dict[str, Any
     for name in ("samples", "neighbours"):
         arrays[name] = display(run, arrays[name][:_HEALTHY])
     run.folder.save_arrays("health", **arrays)
-    weights = (checkpoint.peek(run.path) or {}).get("sha256")
     record = {name: estimate.to_json() for name, estimate in records.items()}
-    kept = {"split": split, "seed": seed, "weights": weights, "records": record, "findings": findings}
+    kept = {"split": split, "seed": seed, "weights": run.folder.weights, "records": record, "findings": findings}
     write_atomic(run.path / "health.json", to_json(kept, indent=1))
     return {"records": records, "findings": findings}
 
@@ -299,7 +297,7 @@ def memory(run: Trained, *, seed: int = 0, rows: int = _KNOCKED, progress: Progr
 
 def _made(run: Trained, seed: int, rows: int) -> np.ndarray:
     """Return what a look into the memory was made from: the weights, by their hash, the seed and the rows."""
-    return np.asarray([str((checkpoint.peek(run.path) or {}).get("sha256")), str(seed), str(rows)])
+    return np.asarray([str(run.folder.weights), str(seed), str(rows)])
 
 
 def _looked(run: Trained, seed: int, rows: int) -> bool:

@@ -22,10 +22,9 @@ from reverie.estimate import Estimate
 from reverie.evaluate import retrieval, tasks
 from reverie.evaluate import topics as speaking
 from reverie.evaluate.measure import gather, view
-from reverie.files import read_json, to_json, write_atomic
+from reverie.files import is_of, read_json, to_json, write_atomic
 from reverie.prob.abilities import Encodes, OfWords
 from reverie.progress import Progress, Quiet
-from reverie.train import checkpoint
 from reverie.trained import Trained
 
 TOPICS = "topics.json"
@@ -125,15 +124,18 @@ def _lda(run: Trained, asked: bool, progress: Progress) -> Estimate | None:
 def kept_topics(run: Trained) -> Mapping[str, Any]:
     """Return what ``topics.json`` holds of the run's weights; nothing where they are others."""
     record = read_json(run.path / TOPICS) or {}
-    mine = record.get("weights") == str((checkpoint.peek(run.path) or {}).get("sha256"))
     # LDA does not depend on the weights.
-    return record if mine else {"lda": record.get("lda")}
+    return record if is_of(record, run.folder.weights) else {"lda": record.get("lda")}
 
 
 def keep_topics(run: Trained, found: Sequence[Mapping[str, Any]], lda: Estimate | None) -> None:
     """Write ``topics.json``, from which the report draws."""
-    weights = str((checkpoint.peek(run.path) or {}).get("sha256"))
-    record = {"format": 1, "weights": weights, "topics": list(found), "lda": None if lda is None else lda.to_json()}
+    record = {
+        "format": 1,
+        "weights": run.folder.weights,
+        "topics": list(found),
+        "lda": None if lda is None else lda.to_json(),
+    }
     write_atomic(run.path / TOPICS, to_json(record, indent=1))
 
 
@@ -281,6 +283,5 @@ def _curves(
     }  # fmt: skip
     if kept:
         sizes = np.asarray([size, len(library)])
-        weights = np.asarray(str((checkpoint.peek(run.path) or {}).get("sha256")))
-        run.folder.save_arrays("retrieval", **found, sizes=sizes, weights=weights)
+        run.folder.save_arrays("retrieval", **found, sizes=sizes, weights=np.asarray(str(run.folder.weights)))
     return found

@@ -12,7 +12,6 @@ from reverie.errors import ReverieError, an
 from reverie.evaluate.chains import SWEEPS, Chain, Drawn, draw
 from reverie.evaluate.log_z import Kept
 from reverie.prob.contracts import Energy, OfLengths
-from reverie.train import checkpoint
 from reverie.trained import Trained
 
 #: Chains and columns of a picture.
@@ -70,5 +69,4 @@ def save_picture(path: str | Path, frames: np.ndarray, shape: Sequence[int]) -> 
 
 def kept_log_z(run: Trained, *, any_plan: bool = False, say: Callable[[str], None] | None = None) -> Kept:
     """Return the file of what is known of log Z of the run's weights."""
-    weights = str((checkpoint.peek(run.path) or {}).get("sha256"))
-    return Kept(run.path / "log_z.json", weights, any_plan=any_plan, say=say)
+    return Kept(run.path / "log_z.json", str(run.folder.weights), any_plan=any_plan, say=say)

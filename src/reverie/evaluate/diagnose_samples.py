@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from reverie.files import is_of
+
 
 def windows(facts: Mapping[str, Any]) -> Iterator[tuple[Any, str]]:
     """Say what a Parzen number above that of the training rows means."""
@@ -28,7 +30,7 @@ def _value(entry: Any, metric: str) -> float:
 def health(facts: Mapping[str, Any]) -> Iterator[tuple[Any, str]]:
     """Repeat what a look at the samples found (`evaluate.health`), where it was of the weights that are there now."""
     record = facts.get("health") or {}
-    if record.get("weights") != facts.get("weights"):
+    if not is_of(record, facts.get("weights")):
         return
     for finding in record.get("findings") or ():
         if isinstance(finding, Mapping) and finding.get("level") in ("ok", "warning", "problem"):

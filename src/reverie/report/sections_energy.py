@@ -9,7 +9,7 @@ import numpy as np
 
 from reverie.errors import ReverieError
 from reverie.estimate import crossing
-from reverie.files import read_json
+from reverie.files import is_of, read_json
 from reverie.report import blocks, figures_energy
 from reverie.report.blocks import Section
 from reverie.report.reading import RunView
@@ -28,8 +28,8 @@ def known(run: RunView) -> Mapping[str, Any] | None:
     Raises:
         ReverieError: where it is damaged.
     """
-    record, weights = read_json(run.path / "log_z.json"), read_json(run.folder.checkpoint_json)
-    if record is None or (weights is not None and record.get("weights") != weights.get("sha256")):
+    record = read_json(run.path / "log_z.json")
+    if record is None or not is_of(record, run.folder.weights):
         return None
     if not isinstance(record.get("log_z"), Mapping):
         raise ReverieError(f"{run.path / 'log_z.json'}: damaged, it has no log Z; delete it and evaluate again")

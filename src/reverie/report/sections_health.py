@@ -10,7 +10,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from reverie.estimate import Estimate
-from reverie.files import read_json
+from reverie.files import is_of, read_json
 from reverie.report import blocks, strips
 from reverie.report.blocks import Block, Section
 from reverie.report.figures import legend_above
@@ -35,8 +35,7 @@ _COLUMNS, _PAIRS = 8, 32
 def health(run: RunView) -> Section | None:
     """Return what a look at the samples found; None where there was none of the weights that are there now."""
     record = read_json(run.path / "health.json") or {}
-    weights = (read_json(run.folder.checkpoint_json) or {}).get("sha256")
-    if not record.get("findings") or record.get("weights") != weights:
+    if not record.get("findings") or not is_of(record, run.folder.weights):
         return None
     lead = f"Samples beside training rows and {record.get('split')} rows. Each alarm is false one time in a thousand."
     section = Section("health", "Sample health", lead)

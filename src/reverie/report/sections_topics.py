@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from reverie.errors import ReverieError
 from reverie.estimate import Estimate
-from reverie.files import read_json
+from reverie.files import is_of, read_json
 from reverie.report import blocks, figures
 from reverie.report.blocks import Block, Section
 from reverie.report.reading import RunView
@@ -42,8 +42,8 @@ def topics(run: RunView) -> Section | None:
 
 
 def _known(run: RunView) -> Mapping[str, Any] | None:
-    record, weights = read_json(run.path / FILE), read_json(run.folder.checkpoint_json)
-    if record is None or (weights is not None and record.get("weights") != weights.get("sha256")):
+    record = read_json(run.path / FILE)
+    if record is None or not is_of(record, run.folder.weights):
         return None
     if not isinstance(record.get("topics"), list):
         raise ReverieError(f"{run.path / FILE}: damaged, it has no topics; delete it and run `reverie topics` again")
@@ -90,8 +90,8 @@ def _listed(counts: np.ndarray, names: Sequence[str]) -> str:
 
 def retrieval(run: RunView) -> Section | None:
     """Return precision against recall of the codes, beside the words themselves."""
-    arrays, weights = run.arrays("retrieval"), read_json(run.folder.checkpoint_json) or {}
-    if "precision" not in arrays or str(arrays.get("weights")) != str(weights.get("sha256")):
+    arrays = run.arrays("retrieval")
+    if "precision" not in arrays or not is_of({"weights": str(arrays.get("weights"))}, run.folder.weights):
         return None
     queries, searched = arrays["sizes"].tolist()
     lead = (

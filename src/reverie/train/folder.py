@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from reverie.errors import ReverieError, nearest
-from reverie.files import cannot_write, npz_bytes, read_json, remove, to_json, write_atomic
+from reverie.files import cannot_write, is_of, npz_bytes, read_json, remove, to_json, write_atomic
 from reverie.train.provenance import provenance
 
 __all__ = ["FORMAT", "RunFolder", "list_runs", "provenance"]
@@ -163,9 +163,16 @@ class RunFolder:
             write_atomic(self.run_json, to_json(record, indent=1))
         return record
 
+    @property
+    def weights(self) -> str | None:
+        """The SHA-256 of the checkpoint, by which what is said of weights says of which; None without a checkpoint."""
+        return (read_json(self.checkpoint_json) or {}).get("sha256")
+
     def evaluations(self) -> dict[str, Any]:
-        """Return ``evaluation.json``: ``<split>/<estimator>`` to records; empty where there is none."""
-        return read_json(self.evaluation) or {}
+        """Return what ``evaluation.json`` has of the weights that are there now: ``<split>/<estimator>`` to records."""
+        weights = self.weights
+        found = (read_json(self.evaluation) or {}).items()
+        return {key: entry for key, entry in found if not isinstance(entry, Mapping) or is_of(entry, weights)}
 
     def put_evaluations_by(self, step: int) -> None:
         """Keep what was said of the weights of a step as ``evaluation-step-<n>.json``: of later ones it is not true."""
@@ -183,7 +190,7 @@ class RunFolder:
             record: certified records (`Estimate` or its JSON) by metric.
             rows: per-row arrays (``values``, ``variances``, ``indices``), stored beside under ``arrays/``.
         """
-        stored = dict(record)
+        stored = dict(record) if self.weights is None else {**record, "weights": self.weights}
         if rows is not None:
             stored["rows"] = str(self.save_arrays(f"evaluation-{key}", **rows).relative_to(self.path))
         with self._turn():
