@@ -212,6 +212,24 @@ def test_missing_cells_stay_out_of_the_error() -> None:
     assert other.errors[-1] == pytest.approx(((rows - other.filled)[cells] ** 2).mean(), rel=1e-5)
 
 
+def test_a_guess_that_grows_each_time_stays_where_data_are() -> None:
+    """A net that doubles what it sees, as a VAE of colour pictures may along some direction of its guess."""
+
+    class Doubling(eqx.Module):
+        def reconstruct(self, key, x, given=None):
+            return 2.0 * x
+
+    rows = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    rows[0, 3], centre = 7.5, np.array([0.0, 0.0, np.nan, 0.0], np.float32)
+    known = np.tile([False, False, False, True], (20, 1))
+    found = impute(Doubling(), rows, known, iterations=100, centre=centre).filled
+    assert (np.abs(found[1:, :2]) == np.maximum(4.0, np.sign(found[1:, :2]) * rows[1:, 3:])).all(), "at an end each"
+    assert set(found[0, :2]) <= {-4.0, 7.5}, "a known cell lies further out"
+    assert np.isnan(found[:, 2]).all() and (found[:, 3] == rows[:, 3]).all()
+    # Cells in [0, 1] have their ends in their law, and start there.
+    assert np.abs(impute(Doubling(), rows, known, iterations=5).filled[:, :3]).max() > 10
+
+
 def test_missing_cells_start_where_data_are() -> None:
     class Still(eqx.Module):
         def reconstruct(self, key, x, given=None):

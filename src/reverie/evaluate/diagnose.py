@@ -257,7 +257,7 @@ def validation(facts: Facts) -> Iterator[Finding]:
     best, last = int(values.argmax()), values.size - 1
     if values[best] - values[-1] > 0.5 and best < 0.8 * last and _by_windows(facts):
         yield _warning(
-            f"Parzen windows of validation rows were best at epoch {epochs[best]:g}, by "
+            f"Parzen windows of validation rows were best at epoch {epochs[best]:.3g}, by "
             f"{values[best] - values[-1]:.2f} nats. They prefer what is blurred (docs/parzen.md): look at the samples, "
             "and only where those of that epoch are the better ones keep them, with --select best."
         )
@@ -268,7 +268,7 @@ def validation(facts: Facts) -> Iterator[Finding]:
         yield (
             level,
             (
-                f"Validation was best at epoch {epochs[best]:g} and fell by {values[best] - values[-1]:.2f} "
+                f"Validation was best at epoch {epochs[best]:.3g} and fell by {values[best] - values[-1]:.2f} "
                 f"{_valid_unit(facts)} after it, which is overfitting. {text}"
             ),
         )

@@ -2,8 +2,10 @@ r"""Filling in missing cells by decoding one's own guess, again and again (the M
 
 .. math:: h \sim q(h \mid x_t), \qquad \hat x = \mathbb E[x \mid h], \qquad x_{t+1} = m\,x + (1-m)\,\hat x,
 
-m being 1 where a cell is known.  The error after each iteration is the squared error of the missing cells divided by
-their number.
+m being 1 where a cell is known.  Guesses of real cells stay within four standard deviations of their column's mean, or
+where the row's known cells are if that is further: a net that makes its own guess larger each time would else leave the
+data for good (a VAE of colour pictures: 473 times their variance after 100 rounds instead of 0.9).  The error after
+each iteration is the squared error of the missing cells divided by their number.
 
 A model of the cells' law given any others (`abilities.Completes`) gives it at once, exactly: their means, or a draw.
 
@@ -33,6 +35,8 @@ from reverie.prob.abilities import Completes, Reconstructs
 from reverie.prob.contracts import Coloured
 
 _BLOCK = 500
+#: Standard deviations that a guess of a real cell may lie from its column's mean.
+_REACH = 4.0
 
 
 class Imputation(NamedTuple):
@@ -127,9 +131,12 @@ class _Walk(NamedTuple):
     ) -> tuple[np.ndarray, np.ndarray]:
         fixed = Fixed(*(None if a is None else jnp.asarray(a) for a in (truth, known, mask, words, given)))
         now = _first(fixed, self.seed, self.levels, None if self.centre is None else jnp.asarray(self.centre))
+        ends = None if self.centre is None else _ends(fixed, jnp.asarray(self.centre))
         errors, done, pictures = jnp.zeros(self.iterations), 0, []
         for until in self.stops:
-            now, errors = _iterate(self.model, fixed, self.seed, now, errors, jnp.asarray(done), jnp.asarray(until))
+            now, errors = _iterate(
+                self.model, fixed, ends, self.seed, now, errors, jnp.asarray(done), jnp.asarray(until)
+            )
             pictures.append(np.asarray(now))
             done = until
         return np.stack(pictures), np.asarray(errors, np.float64)
@@ -175,10 +182,23 @@ def _first(fixed: Fixed, seed: Array, levels: int, centre: Array | None) -> Arra
     return jnp.where(fixed.mask, fixed.known, jax.vmap(one)(fixed.words))
 
 
+def _ends(fixed: Fixed, centre: Array) -> tuple[Array, Array]:
+    """Return between what a row's guesses of real cells stay: `_REACH` of their means, or the row's known cells.
+
+    A guess is decoded from a code of itself, and where that makes it larger each time it would grow without end.
+    """
+    least, most = (jnp.where(fixed.mask, fixed.known, e) for e in (jnp.inf, -jnp.inf))
+    return (
+        jnp.minimum(least.min(axis=1, keepdims=True), centre - _REACH),
+        jnp.maximum(most.max(axis=1, keepdims=True), centre + _REACH),
+    )
+
+
 @eqx.filter_jit
 def _iterate(
-    model: Any, fixed: Fixed, seed: Array, now: Array, errors: Array, start: Array, stop: Array
-) -> tuple[Array, Array]:
+    model: Any, fixed: Fixed, ends: tuple[Array, Array] | None, seed: Array, now: Array, errors: Array, start: Array,
+    stop: Array,
+) -> tuple[Array, Array]:  # fmt: skip
     def one(x: Array, y: Array | None, own: Array, t: Array) -> Array:
         return model.reconstruct(jax.random.fold_in(row_key(seed, own), t + 1), x, y)
 
@@ -188,7 +208,7 @@ def _iterate(
     def step(t: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
         # What starts as NaN the model has never seen, and is not shown its own guess of it either.
         guess = jnp.where(jnp.isnan(state[0]), jnp.nan, mapped(state[0], fixed.given, fixed.words, t))
-        now = jnp.where(fixed.mask, fixed.known, guess)
+        now = jnp.where(fixed.mask, fixed.known, guess if ends is None else jnp.clip(guess, *ends))
         wrong = jnp.where(counted, (jnp.nan_to_num(fixed.truth) - now) ** 2, 0.0)
         return now, state[1].at[t].set(wrong.sum())
 

@@ -71,7 +71,7 @@ def _finding(records: dict[str, Estimate], size: int) -> dict[str, str]:
     gap = records["train_without_own"].value - records["held_out_log_likelihood"].value
     said = f"a training row owes {own:.2f} nats to its own component, which has {part:.0%} of the posterior"
     if own > BY_HEART:
-        text = f"Learnt by heart: {said}; leave it out while it learns (--leave-one-out), or penalise means and scales."
+        text = f"Learnt by heart: {said}. Train for less, penalise means and scales, and leave --leave-one-out on."
         return {"level": "problem", "text": text}
     text = (
         f"Not learnt by heart: {said} (log n is {math.log(size):.1f}); without it training rows score {gap:.2f} nats "
