@@ -20,6 +20,7 @@ from reverie.errors import ReverieError
 from reverie.models.implicit import _pyramid as pyramid
 from reverie.models.implicit import lapgan
 from reverie.train.recipe import Brief
+from reverie.training import resolve
 
 SMALL: dict[str, Any] = {"latent": 3, "hidden": (5,), "discriminator_hidden": (6,), "residual": (2,), "sides": (3, 3),
                          "conv": (2,), "batch": 10}  # fmt: skip
@@ -141,3 +142,8 @@ def test_what_it_cannot_halve_gets_one_clear_line(shape: tuple[int, ...], wrong:
     with pytest.raises(ReverieError, match=words) as caught:
         engine("lapgan", pixels(shape=shape), **{**SMALL, **wrong})
     assert "\n" not in str(caught.value)
+
+
+def test_presets_are_settings_and_the_one_for_colour_holds_discriminators_tighter() -> None:
+    found = {name: resolve("lapgan", {}, presets=(name,), rows=100).settings for name in lapgan.PRESETS}
+    assert found["colour"]["penalty"] == 10 * found["fast"]["penalty"] and found["colour"]["batch"] == 50
