@@ -68,7 +68,7 @@ PAPER = Paper(
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"epochs": 100},
     # Real values lie ten times as far apart as pixels in [0, 1], and slopes between them weigh a hundredth, so that 0.3
-    # holds no discriminator.  Of 720 pictures of 16 x 16 coloured shapes the discrepancy, by that of independent columns,
+    # holds no discriminator.  Of 720 pictures of 16 x 16 coloured shapes the discrepancy, by that of free columns,
     # is 3.57 by the defaults after 1,000 steps of 50 rows, 1.03 with a penalty of 10, and 0.09 with these after 582;
     # with a penalty of 50 samples are grey blots.
     "colour": {"penalty": 3.0, "rate": 3e-3, "batch": 50, "epochs": 100},
