@@ -197,6 +197,15 @@ def test_adam_follows_its_formula_with_a_started_second_moment() -> None:
     assert float(update[0]) == pytest.approx(-0.1 * m / (np.sqrt(v) + 1e-3), rel=1e-5)
 
 
+def test_decay_shrinks_weights_and_no_biases_apart_from_the_gradient() -> None:
+    rule = Adam(decay=0.5)(optax.constant_schedule(0.1))
+    params = {"weight": jnp.full((1, 1), 2.0), "bias": jnp.array([2.0])}
+    zero = jax.tree.map(jnp.zeros_like, params)
+    update, _ = rule.update(zero, rule.init(params), params)
+    assert float(update["weight"][0, 0]) == pytest.approx(-0.1 * 0.5 * 2.0)
+    assert float(update["bias"][0]) == 0.0
+
+
 def test_going_on_keeps_the_moments_and_restarts_the_schedule() -> None:
     rule = Adam()(schedule("cosine", 0.1, 10))
     params = jnp.array([1.0])

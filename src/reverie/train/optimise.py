@@ -71,6 +71,7 @@ class Adam:
         second_moment: what the second moment starts at (the IWAE code: one, of a sum over 20 rows).
         clip_norm: rescale the gradient to at most this norm; 0 is off.
         clip_element: then clip each element to this; 0 is off.
+        decay: of weights (not of biases), times the rate, apart from the gradient (Loshchilov & Hutter 2019).
     """
 
     momentum: float = 0.9
@@ -78,6 +79,7 @@ class Adam:
     second_moment: float = 0.0
     clip_norm: float = 0.0
     clip_element: float = 0.0
+    decay: float = 0.0
 
     def __call__(self, rate: optax.Schedule) -> optax.GradientTransformation:
         """Return the transformation for a learning rate by step."""
@@ -90,7 +92,9 @@ class Adam:
         clips = [optax.clip_by_global_norm(self.clip_norm)] if self.clip_norm else []
         clips += [optax.clip(self.clip_element)] if self.clip_element else []
         started = optax.GradientTransformation(init, scale.update)
-        return optax.chain(*clips, started, optax.scale_by_learning_rate(rate))
+        weights = lambda params: jax.tree.map(lambda p: p.ndim > 1, params)  # noqa: E731
+        shrunk = [optax.add_decayed_weights(self.decay, weights)] if self.decay else []
+        return optax.chain(*clips, started, *shrunk, optax.scale_by_learning_rate(rate))
 
 
 @dataclass(frozen=True)
