@@ -3,6 +3,7 @@ records out; the command line is a thin layer over this file."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def train(
     likelihood: str | None = None,
     data_seed: int = 0,
     refit: bool = False,
+    categories: Sequence[str] | None = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Run | list[Run]:
@@ -73,6 +75,7 @@ def train(
         init_from: a run whose weights (and optimiser, if it fits) are gone on from.
         binarisation, split_rule, likelihood, data_seed: how the data are taken.
         refit: the validation rows train, too, and nothing is chosen on them: last or averaged weights count.
+        categories: names of columns of numbers that are categories, or of columns of text that look like none.
         progress: where progress is shown.
         settings: arguments of the model's recipe.
 
@@ -88,7 +91,7 @@ def train(
     binarisation = _taken(model, binarisation)
     arguments: dict[str, Any] = {
         "binarisation": binarisation, "split_rule": split_rule, "likelihood": likelihood, "seed": data_seed,
-        "refit": refit,
+        "refit": refit, **({"categories": list(categories)} if categories else {}),
     }  # fmt: skip
     dataset = data_floor.load(data, **arguments)
     if progress is not None:
