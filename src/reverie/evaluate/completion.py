@@ -84,7 +84,8 @@ class Told(NamedTuple):
 @eqx.filter_jit
 def _told(model: Any, fixed: Fixed, seed: Array, draw: bool) -> Array:
     def one(x: Array, known: Array, own: Array, y: Array | None) -> Array:
-        return model.draw_missing(row_key(seed, own), x, known, y) if draw else model.complete(x, known, y)
+        fill = model.draw_missing if draw else model.complete
+        return fill(row_key(seed, own), x, known, y)
 
     axes = (0, 0, 0, None if fixed.given is None else 0)
     return jax.vmap(one, in_axes=axes)(fixed.known, fixed.mask, fixed.words, fixed.given)

@@ -46,15 +46,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from reverie.errors import ReverieError
 from reverie.evaluate.claims import Claim, Paper
 from reverie.evaluate.explicit import validator
-from reverie.models.directed._autoregressive import (
-    drawn_order,
-    explicit_recipe,
-    require_binary,
-    require_whole,
-)
+from reverie.models.directed._autoregressive import InOrder, drawn_order, explicit_recipe
 from reverie.nn.blocks import glorot_uniform
-from reverie.nn.laws import base_logits, bernoulli_log_prob
-from reverie.prob.contracts import Explicit, Given
+from reverie.nn.cells import Cells
+from reverie.prob.contracts import Given
 from reverie.train.optimise import Adam
 from reverie.train.recipe import Brief, Recipe
 
@@ -99,81 +94,86 @@ CLAIMS: tuple[Claim, ...] = (
 )
 
 
-class NADE(Explicit):
+class NADE(InOrder):
     """One order of the cells, one layer of units; see the module's page.
 
     Attributes:
-        weight: W, a row for each cell.
-        output: V.
+        weight: W, a row for each feature of each cell.
+        output: V, a row for each output.
         hidden_bias: c.
         cell_bias: b.
         order: o; the cell that is said first stands first.
     """
 
-    weight: Float[Array, "D H"]
-    output: Float[Array, "D H"]
+    weight: Float[Array, "F H"]
+    output: Float[Array, "P H"]
     hidden_bias: Float[Array, " H"]
-    cell_bias: Float[Array, " D"]
+    cell_bias: Float[Array, " P"]
     order: Int[Array, " D"]
 
-    def batch_logits(self, x: Float[Array, "B D"]) -> Float[Array, "B D"]:
-        """Return the logits of p(cell = 1 | cells before it) of several rows, cells in their own places."""
-        o = self.order
-        said = logits_in_order(self.weight[o], self.output[o], self.hidden_bias, x[:, o])
-        return jnp.zeros_like(said).at[:, o].set(said) + self.cell_bias
+    def batch_says(self, x: Float[Array, "B D"]) -> Float[Array, "B D most"]:
+        """Return the outputs of p(cell | cells before it) of several rows, cells in their own places."""
+        o, cells = self.order, self.cells
+        seen = cells.seen_of(x[:, o], o)
+        said = says_in_order(cells.rows_of(self.weight, o), cells.spread_of(self.output, o), self.hidden_bias, seen)
+        return jnp.zeros_like(said).at[:, o].set(said) + cells.spread(self.cell_bias)
 
-    def logits(self, x: Float[Array, " D"]) -> Float[Array, " D"]:
-        """Return the logits of one row."""
-        return self.batch_logits(x[None])[0]
+    def says(self, x: Float[Array, " D"]) -> Float[Array, "D most"]:
+        """Return the outputs of one row."""
+        return self.batch_says(x[None])[0]
+
+    def cell_log_probs(self, x: Float[Array, " D"], given: Given = None) -> Float[Array, " D"]:
+        """Return log p(cell | cells before it) of each cell; 0 of one that is missing."""
+        return self.cells.log_prob(self.says(x), x)
 
     def log_prob(self, x: Float[Array, " D"], given: Given = None) -> Float[Array, ""]:
-        r"""Return :math:`\log p(x)`."""
-        return bernoulli_log_prob(x, self.logits(x)).sum()
+        r"""Return :math:`\log p(x)`, of the cells that are there."""
+        return self.cell_log_probs(x).sum()
 
-    def sample(self, key: PRNGKeyArray, given: Given = None) -> tuple[Float[Array, " D"], Float[Array, " D"]]:
-        """Draw the cells in turn; return the row and the probability that each was drawn with."""
-        o = self.order
+    def order_of(self, member: int | Int[Array, ""]) -> Int[Array, " D"]:
+        return self.order
 
-        def cell(a: Array, own: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
-            coin, w, v, b = own
-            p = jax.nn.sigmoid(jax.nn.sigmoid(a) @ v + b)
-            x = jax.random.bernoulli(coin, p).astype(p.dtype)
-            return a + x * w, (x, p)
+    def begin(self) -> Float[Array, " H"]:
+        return self.hidden_bias
 
-        coins = jax.random.split(key, o.size)
-        _, said = jax.lax.scan(cell, self.hidden_bias, (coins, self.weight[o], self.output[o], self.cell_bias[o]))
-        x, p = (jnp.zeros_like(one).at[o].set(one) for one in said)
-        return x, p
+    def told(
+        self, state: Float[Array, " H"], member: int | Int[Array, ""], cell: Int[Array, ""]
+    ) -> Float[Array, " most"]:
+        v, b = (self.cells.spread_of(a, cell) for a in (self.output, self.cell_bias))
+        return v @ jax.nn.sigmoid(state) + b
+
+    def grown(self, state: Float[Array, " H"], cell: Int[Array, ""], x: Float[Array, ""]) -> Float[Array, " H"]:
+        return state + self.cells.seen_of(x, cell) @ self.cells.rows_of(self.weight, cell)
 
     def encode(self, x: Float[Array, " D"], given: Given = None) -> Float[Array, " H"]:
         r"""Return :math:`\sigma(Wx + c)`, the hidden units once every cell is known."""
-        return jax.nn.sigmoid(x @ self.weight + self.hidden_bias)
+        return jax.nn.sigmoid(self.cells.seen(x) @ self.weight + self.hidden_bias)
 
-    def filters(self) -> Float[Array, "H D"]:
+    def filters(self) -> Float[Array, "H F"]:
         """Return what each hidden unit looks for."""
         return self.weight.T
 
 
 @jax.custom_vjp
-def logits_in_order(
-    weight: Float[Array, "D H"], output: Float[Array, "D H"], bias: Float[Array, " H"], x: Float[Array, "B D"]
-) -> Float[Array, "B D"]:
-    r"""Return :math:`V_d\,\sigma(c + \sum_{i<d} W_i x_i)`, all in the order of the cells; see the module's page."""
+def says_in_order(
+    weight: Float[Array, "D F H"], output: Float[Array, "D P H"], bias: Float[Array, " H"], x: Float[Array, "B D F"]
+) -> Float[Array, "B D P"]:
+    r"""Return :math:`V_d\,\sigma(c + \sum_{i<d} W_i^\top x_i)`, all in the order of the cells."""
     return _forward(weight, output, bias, x)[0]
 
 
 def _forward(weight: Array, output: Array, bias: Array, x: Array) -> tuple[Array, tuple[Array, ...]]:
-    chunks = tuple(_chunked(a) for a in (x.T, weight, output))
+    chunks = tuple(_chunked(a) for a in (jnp.swapaxes(x, 0, 1), weight, output))
 
     def chunk(a: Array, own: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
-        after, said = jax.lax.scan(lambda a, t: (_grown(a, t), jax.nn.sigmoid(a) @ t[2]), a, own)
+        after, said = jax.lax.scan(lambda a, t: (_grown(a, t), jax.nn.sigmoid(a) @ t[2].T), a, own)
         return after, (a, said)
 
     _, (starts, said) = jax.lax.scan(chunk, jnp.broadcast_to(bias, (len(x), bias.size)), chunks)
-    return said.reshape(-1, len(x))[: x.shape[1]].T, (starts, *chunks)
+    return jnp.swapaxes(_flat(said, x.shape[1]), 0, 1), (starts, *chunks)
 
 
-def _backward(kept: tuple[Array, ...], slope: Float[Array, "B D"]) -> tuple[Array, Array, Array, Array]:
+def _backward(kept: tuple[Array, ...], slope: Float[Array, "B D P"]) -> tuple[Array, Array, Array, Array]:
     starts, *chunks = kept
     columns = slope.shape[1]
 
@@ -182,20 +182,20 @@ def _backward(kept: tuple[Array, ...], slope: Float[Array, "B D"]) -> tuple[Arra
         _, h = jax.lax.scan(lambda a, t: (_grown(a, t), jax.nn.sigmoid(a)), start, (x, w))
         return jax.lax.scan(_back, g, (x, w, v, d, h), reverse=True)
 
-    whole = (starts, *chunks, _chunked(slope.T))
+    whole = (starts, *chunks, _chunked(jnp.swapaxes(slope, 0, 1)))
     g, (dw, dv, dx) = jax.lax.scan(chunk, jnp.zeros_like(starts[0]), whole, reverse=True)
-    return _flat(dw, columns), _flat(dv, columns), g.sum(axis=0), _flat(dx, columns).T
+    return _flat(dw, columns), _flat(dv, columns), g.sum(axis=0), jnp.swapaxes(_flat(dx, columns), 0, 1)
 
 
 def _grown(a: Float[Array, "B H"], cell: tuple[Array, ...]) -> Float[Array, "B H"]:
     """Return the field once a cell is known."""
-    return a + cell[0][:, None] * cell[1]
+    return a + cell[0] @ cell[1]
 
 
 def _back(g: Float[Array, "B H"], cell: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array, Array]]:
     """Go back over a cell: the field's gradient before it, and those of its weights, of V's and of the cell itself."""
     x, w, v, d, h = cell
-    return g + (d[:, None] * v) * (h * (1.0 - h)), (x @ g, d @ h, g @ w)
+    return g + (d @ v) * (h * (1.0 - h)), (x.T @ g, d.T @ h, g @ w.T)
 
 
 def _chunked(a: Float[Array, "D ..."]) -> Float[Array, "C K ..."]:
@@ -209,20 +209,19 @@ def _flat(a: Float[Array, "C K ..."], columns: int) -> Float[Array, "D ..."]:
     return a.reshape(-1, *a.shape[2:])[:columns]
 
 
-logits_in_order.defvjp(_forward, _backward)
+says_in_order.defvjp(_forward, _backward)
 
 
 def batch_log_probs(model: NADE, x: Float[Array, "B D"], key: Any = None) -> Float[Array, " B"]:
     """Return log p of several rows in one pass, whose gradient is summed as it goes."""
-    return bernoulli_log_prob(x, model.batch_logits(x)).sum(axis=1)
+    return model.cells.log_prob(model.batch_says(x), x).sum(axis=1)
 
 
-def untrained(key: PRNGKeyArray, mean: Any, hidden: int, ordering: int) -> NADE:
-    """Return random weights, and biases at which cells are independent columns of the data's `mean`."""
+def untrained(key: PRNGKeyArray, cells: Cells, base: Float[Array, " P"], hidden: int, ordering: int) -> NADE:
+    """Return random weights, and biases `base`, at which cells are independent columns."""
     first, second = jax.random.split(key)
-    b = base_logits(mean)
-    weight, output = (glorot_uniform(k, b.size, hidden) for k in (first, second))
-    return NADE(weight, output, jnp.zeros(hidden), b, drawn_order(ordering, b.size))
+    weight, output = (glorot_uniform(k, n, hidden) for k, n in ((first, cells.features), (second, cells.outputs)))
+    return NADE(cells, weight, output, jnp.zeros(hidden), base, drawn_order(ordering, cells.width))
 
 
 def recipe(
@@ -230,6 +229,8 @@ def recipe(
     *,
     hidden: int = 500,
     ordering: int = 1,
+    components: int = 10,
+    floor: float = 0.01,
     batch: int = 100,
     rate: float = 3e-3,
     schedule: Literal["constant", "linear", "inverse", "cosine", "steps"] = "cosine",
@@ -242,6 +243,8 @@ def recipe(
     Args:
         hidden: hidden units (H).
         ordering: number of the order in which the cells are said, the same for every seed; 0 is the file's own.
+        components: Gaussians of the mixture that a number is said by (C).
+        floor: their least standard deviation, in standard deviations of the column.
         batch: rows per step.
         rate: learning rate.
         schedule: how it falls over the planned epochs.
@@ -249,11 +252,10 @@ def recipe(
         select: which weights count: best on validation, last, or an exponential average.
         valid_every: epochs between validations (default: a fiftieth of the plan).
     """
-    require_binary(brief.data, "a nade")
-    require_whole(brief.data, "a nade")
     if hidden < 1:
         raise ReverieError(f"hidden: {hidden} is not a number of units; give 1 or more")
-    model = untrained(brief.key, brief.data.mean, hidden, ordering)
+    cells = Cells.of(brief.data, components, floor)
+    model = untrained(brief.key, cells, cells.base(brief.data), hidden, ordering)
     return model, explicit_recipe(
         brief, batch_log_probs, validator(), batch=batch, rate=rate, schedule_name=schedule, adam=adam, select=select,
         valid_every=valid_every,
