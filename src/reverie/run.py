@@ -11,6 +11,7 @@ import numpy as np
 
 from reverie import (
     asking,
+    blaming,
     classifying,
     completing,
     learning,
@@ -27,6 +28,7 @@ from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError, an
 from reverie.estimate import Estimate
 from reverie.evaluate import arena
+from reverie.evaluate.blame import Blame
 from reverie.evaluate.log_z import LogZ
 from reverie.prob.contracts import Implicit, Judged
 from reverie.progress import Progress
@@ -211,6 +213,10 @@ class Run(Trained):
         """Return a certified log-likelihood for each row; see `asking.score`."""
         return asking.score(self, x, **how)
 
+    def blame(self, x: Any) -> Blame:
+        """Return how much each cell surprises beyond what is usual in its column; see `blaming.blame`."""
+        return blaming.blame(self, x)
+
     def log_z(self) -> LogZ | None:
         """Return what is known of log Z of the weights (energies that were evaluated), else None."""
         return asking.log_z(self)
@@ -258,6 +264,7 @@ for _verb in ("reconstruct", "reconstruction_errors"):
     getattr(Run, _verb).__doc__ = getattr(rebuilding, _verb).__doc__
 for _verb in ("topics", "retrieve"):
     getattr(Run, _verb).__doc__ = getattr(reading, _verb).__doc__
+Run.blame.__doc__ = blaming.blame.__doc__
 Run.classify.__doc__ = classifying.classify.__doc__
 Run.gradients.__doc__ = learning.gradients.__doc__
 

@@ -171,6 +171,12 @@ class Cells:
         """Return the rows of a weight that meet `seen_of`."""
         return weight[jnp.asarray(self.layout.rows)[cell]]
 
+    def strongest(self, weight: Float[Array, "F H"]) -> Float[Array, "D H"]:
+        """Return the weight of each cell's value, of categories that of the one that counts most."""
+        mine = jnp.asarray(self.layout.roles >= _VALUE)[..., None]
+        found = jnp.where(mine, self.rows_of(weight, jnp.arange(self.width)), 0.0)
+        return jnp.take_along_axis(found, jnp.abs(found).argmax(axis=1, keepdims=True), axis=1)[:, 0]
+
     def spread(self, said: Float[Array, "*B P"]) -> Float[Array, "*B D _"]:
         """Return a network's outputs cell by cell; what pads them means nothing, and the laws leave it out."""
         return said[..., None] if self._plain else said[..., self.layout.spread]

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -23,6 +23,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from reverie.arrays import log_mean_exp
 from reverie.errors import ReverieError
+from reverie.models.directed._particles import particles, weighted_mean
 from reverie.models.directed._training import check
 from reverie.nn.blocks import Linear
 from reverie.nn.cells import Cells
@@ -45,6 +46,7 @@ class InOrder(Explicit):
         cells: what the features and outputs of the cells are.
     """
 
+    mixed: ClassVar[bool] = True
     cells: Cells = eqx.field(static=True)
 
     @property
@@ -98,6 +100,21 @@ class InOrder(Explicit):
 
     def sample(self, key: PRNGKeyArray, given: Given = None) -> tuple[Float[Array, " D"], Float[Array, " D"]]:
         return self.member_sample(key, 0)
+
+    def complete(
+        self, key: PRNGKeyArray, x: Float[Array, " D"], known: Bool[Array, " D"], given: Given = None
+    ) -> Float[Array, " D"]:
+        """Return x with E[cell | known cells] (or the most probable category) in place of the others, by particles."""
+        rows, log_weights = particles(self, key, x, known)
+        return jnp.where(known, x, weighted_mean(self.cells, rows, log_weights))
+
+    def draw_missing(
+        self, key: PRNGKeyArray, x: Float[Array, " D"], known: Bool[Array, " D"], given: Given = None
+    ) -> Float[Array, " D"]:
+        """Return x with all other cells drawn together: one of the particles, by their weights."""
+        first, second = jax.random.split(key)
+        rows, log_weights = particles(self, first, x, known)
+        return jnp.where(known, x, rows[jax.random.categorical(second, log_weights)])
 
 
 class Mixture(InOrder):

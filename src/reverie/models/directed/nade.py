@@ -149,9 +149,9 @@ class NADE(InOrder):
         r"""Return :math:`\sigma(Wx + c)`, the hidden units once every cell is known."""
         return jax.nn.sigmoid(self.cells.seen(x) @ self.weight + self.hidden_bias)
 
-    def filters(self) -> Float[Array, "H F"]:
+    def filters(self) -> Float[Array, "H D"]:
         """Return what each hidden unit looks for."""
-        return self.weight.T
+        return self.cells.strongest(self.weight).T
 
 
 @jax.custom_vjp
