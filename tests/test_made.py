@@ -16,7 +16,6 @@ from tests.autoregressive import ALPHA, frequencies_p, jittered, log_probs, rows
 import reverie
 from reverie.errors import ReverieError
 from reverie.evaluate import explicit
-from reverie.models.directed import made
 from reverie.models.directed._autoregressive import drawn_order
 from reverie.models.directed.made import MADE, batch_log_probs, untrained
 from reverie.nn.blocks import ACTIVATIONS
@@ -130,6 +129,3 @@ def test_what_it_cannot_do_is_refused(tmp_path: Path) -> None:
     for more, words in (({"hidden": ()}, "hidden"), ({"masks": 0}, "masks: 0")):
         with pytest.raises(ReverieError, match=words):
             reverie.train("made", x, run=tmp_path / "no", **more)
-    run = reverie.train("made", x, run=tmp_path / "run", **{**made.TINY, "epochs": 1})
-    with pytest.raises(ReverieError, match="orderless-nade"):
-        run.impute(x[:2], "drop:0.5")

@@ -264,4 +264,4 @@ def test_what_it_cannot_do_is_refused(tmp_path: Path) -> None:
 def test_the_report_says_that_cells_are_filled_in_at_once(tmp_path: Path) -> None:
     run = reverie.train("orderless-nade", "digits", run=tmp_path / "run", **{**orderless_nade.TINY, "epochs": 3})
     page = run.report().read_text(encoding="utf-8")
-    assert "in one pass of its network" in page and "decoding its own guess" not in page
+    assert "has their law given the known ones" in page and "decoding its own guess" not in page

@@ -1,4 +1,4 @@
-r"""MADE, the masked autoencoder: an exact likelihood of binary rows in one pass of a deep network.
+r"""MADE, the masked autoencoder: an exact likelihood of binary rows and mixed tables in one pass of a deep network.
 
 An autoencoder whose weights are masked so that output d sees no cell but those before it in an order o. Cell
 :math:`o_d` has degree d, each unit k of layer l a degree :math:`m^l(k)` between the least of the layer below and D - 1,
@@ -10,11 +10,16 @@ and (the paper's letters)
     a = (V \odot M^V) h^L + (A \odot M^A) x + c, \quad M^V_{dk} = 1_{d > m^L(k)}, \ M^A_{dd'} = 1_{d > d'},
 
 so that :math:`p(x) = \prod_d \sigma(a_d)^{x_d}(1 - \sigma(a_d))^{1 - x_d}` is a law: it is what `evaluate` tells, of
-kind ``exact``.  All conditionals of a row cost one pass, where `nade` goes through the cells; a draw costs D passes.
+kind ``exact``.  Of a number or a category x holds what the network sees and a what it says of it (`nn.cells`): features
+and outputs have the degree of their cell.  All conditionals of a row cost one pass, where `nade` goes through the cells; a draw costs D passes.
 
 With `masks` above 1 there are as many orders and sets of degrees, of which each step takes one at random; the model
 is then their equal mixture, :math:`\log p(x) = \log \frac1M \sum_i p_i(x)`, a law again, and ``evaluate --samples n``
 mixes other numbers of them.  Masks are not stored: they follow from the degrees that the model holds.
+
+Missing cells of rows to learn from are shown as missing, and not said; log p(x) is that of the cells that are there,
+each given those before it that are, and need not agree with a marginal of the law of whole rows.  By that law they are
+filled in, by particles (`_particles`).
 
 Traps: one mask overfits less with fewer units, many masks need more units and longer training.
 

@@ -7,6 +7,9 @@ A deep network is told which cells are known, m in {0, 1}^D, beside their values
     h^1 = g(W^\top (m \odot x) + U^\top m + b^1), \quad h^l = g(W^{l\top} h^{l-1} + b^l), \qquad
     p(x_j = 1 \mid x_m) = \sigma(V_j h^L + c_j).
 
+Of a number or a category the network sees its standardised value or an indicator of each category, and says a mixture
+of C Gaussians or a softmax (`nn.cells`).
+
 Each step draws an order o and a place d of every row anew and ascends
 
 .. math:: \frac{D}{D - d + 1} \sum_{j \notin m} \log p(x_j \mid x_m), \qquad m = \{o_1, \dots, o_{d-1}\},
@@ -21,7 +24,7 @@ for each cell.  The model is the equal mixture of `orderings` of them (EoNADE),
 a law again: `evaluate` tells it, of kind ``exact``, and ``--samples 128`` mixes as many orders.
 
 Missing cells: known ones come first, in whatever order, and the network says the others given them.
-:math:`\mathbb E[x_j \mid x_m]` of each missing cell is one pass (`impute`); a draw of all of them together says them
+:math:`\mathbb E[x_j \mid x_m]` of each missing cell (of categories the most probable) is one pass (`impute`); a draw of all of them together says them
 in a random order (``impute --draw``).  Rows to learn from may have missing cells, which are then neither shown nor
 said: D is the number of cells that are there, and log p(x) is that of those, each order skipping the others.
 
