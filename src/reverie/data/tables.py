@@ -59,7 +59,8 @@ def read_csv(path: Path, only: Sequence[str] | None = None) -> Raw:
     columns = None if names is None else tuple(names[c] for c in wanted)
     categories = tuple(categories for _, categories, _ in found) if any(c for _, c, _ in found) else None
     doubts = {place: doubt for place, (_, _, doubt) in enumerate(found) if doubt is not None}
-    return Raw({"all": Rows(table, y)}, (table.shape[1],), columns, class_names, text.notes, None, categories, doubts)
+    notes = (*text.notes, *_nones(cells, [c for c, (_, names, _) in zip(wanted, found, strict=True) if names], text))
+    return Raw({"all": Rows(table, y)}, (table.shape[1],), columns, class_names, notes, None, categories, doubts)
 
 
 def has_header(path: Path) -> bool:
@@ -220,6 +221,16 @@ def _column(
     if not all(is_number(cell) or is_missing(cell) for cell in own):
         return of_text(own, describe.label(column, text.names))
     return np.asarray([np.nan if is_missing(cell) else float(cell) for cell in own], np.float64), None, None
+
+
+def _nones(cells: list[list[str]] | None, columns: list[int], text: Text) -> list[str]:
+    """Return what is said of columns of text in which a word stands for a missing value that may be a category."""
+    notes = []
+    for column in columns:
+        if count := sum(row[column].strip().lower() == "none" for row in cells or []):
+            which = describe.label(column, text.names)
+            notes.append(f"C{which[1:]}: 'none' in {count:,} cells is taken as missing; a category needs another word.")
+    return notes
 
 
 def _classes(

@@ -81,17 +81,24 @@ class _Layout(NamedTuple):
 def _layout(kinds: tuple[int, ...], components: int, flagged: bool) -> _Layout:
     flag = [_FLAG] * flagged
     roles = [[] if k == CONSTANT else list(range(k)) if k > 0 else [_VALUE, *flag] for k in kinds]
-    says = [{NUMBER: 3 * components, BINARY: 1, CONSTANT: 0}.get(k, k) for k in kinds]
-    starts = np.cumsum([0, *map(len, roles)])
-    most = max(map(len, roles))
-    padded = np.full((len(kinds), most), _NOTHING)
+    counts = [{NUMBER: 3 * components, BINARY: 1, CONSTANT: 0}.get(k, k) for k in kinds]
+    padded = np.full((len(kinds), max(map(len, roles))), _NOTHING)
     for column, own in enumerate(roles):
         padded[column, : len(own)] = own
-    rows = np.where(padded != _NOTHING, starts[:-1, None] + np.arange(most), 0)
-    outputs = np.arange(max(says))
-    spread = np.where(outputs < np.asarray(says)[:, None], np.cumsum([0, *says])[:-1, None] + outputs, 0)
-    cell = np.repeat(np.arange(len(kinds)), [len(own) for own in roles])
-    return _Layout(cell, np.asarray(list(chain(*roles))), rows, padded, np.repeat(np.arange(len(kinds)), says), spread)
+    places = np.arange(len(kinds))
+    found = (
+        np.repeat(places, [len(own) for own in roles]), list(chain(*roles)), _numbered([len(own) for own in roles]),
+        padded, np.repeat(places, counts), _numbered(counts),
+    )  # fmt: skip
+    # Of 32 bits whatever the process computes in.
+    return _Layout(*(np.asarray(part, np.int32) for part in found))
+
+
+def _numbered(counts: list[int]) -> np.ndarray:
+    """Return the places of each cell's items where they stand one after the other, padded with 0."""
+    inside = np.arange(max(counts))
+    starts = np.cumsum([0, *counts])[:-1, None]
+    return np.where(inside < np.asarray(counts)[:, None], starts + inside, 0)
 
 
 @dataclass(frozen=True)
@@ -248,7 +255,7 @@ class Cells:
                 parts.append(jnp.asarray(np.log(own / own.sum()), jnp.float32))
         return jnp.concatenate(parts)
 
-    def _normal(self) -> Float[Array, " 3C"]:
+    def _normal(self) -> Float[Array, " _"]:
         """Return a mixture spread over N(0, 1), with its mean and variance."""
         centre = ndtri((np.arange(self.components) + 0.5) / self.components)
         scale = np.sqrt(1.0 - centre.var())

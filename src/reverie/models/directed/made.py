@@ -11,7 +11,8 @@ and (the paper's letters)
 
 so that :math:`p(x) = \prod_d \sigma(a_d)^{x_d}(1 - \sigma(a_d))^{1 - x_d}` is a law: it is what `evaluate` tells, of
 kind ``exact``.  Of a number or a category x holds what the network sees and a what it says of it (`nn.cells`): features
-and outputs have the degree of their cell.  All conditionals of a row cost one pass, where `nade` goes through the cells; a draw costs D passes.
+and outputs have the degree of their cell.  All conditionals of a row cost one pass, where `nade` goes through the
+cells; a draw costs D passes.
 
 With `masks` above 1 there are as many orders and sets of degrees, of which each step takes one at random; the model
 is then their equal mixture, :math:`\log p(x) = \log \frac1M \sum_i p_i(x)`, a law again, and ``evaluate --samples n``

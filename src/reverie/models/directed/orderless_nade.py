@@ -24,9 +24,10 @@ for each cell.  The model is the equal mixture of `orderings` of them (EoNADE),
 a law again: `evaluate` tells it, of kind ``exact``, and ``--samples 128`` mixes as many orders.
 
 Missing cells: known ones come first, in whatever order, and the network says the others given them.
-:math:`\mathbb E[x_j \mid x_m]` of each missing cell (of categories the most probable) is one pass (`impute`); a draw of all of them together says them
-in a random order (``impute --draw``).  Rows to learn from may have missing cells, which are then neither shown nor
-said: D is the number of cells that are there, and log p(x) is that of those, each order skipping the others.
+:math:`\mathbb E[x_j \mid x_m]` of each missing cell, of categories the most probable, is one pass (`impute`); a draw of
+all of them together says them in a random order (``impute --draw``).  Rows to learn from may have missing cells,
+which are then neither shown nor said: D is the number of cells that are there, and log p(x) is that of those, each
+order skipping the others.
 
 Traps: the law of the known cells is one for each set of them and no marginal of that of whole rows; so are the means of
 missing ones, said in one pass.  The reported bound by single orders is a nat or two below the ensemble's number; say
