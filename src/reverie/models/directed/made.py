@@ -72,6 +72,7 @@ PRESETS = {
     "fast": {"epochs": 50},
     "digits": {"hidden": (200,), "masks": 8, "batch": 50, "rate": 3e-3, "schedule": "steps", "epochs": 200},
     "masks": {"masks": 8},
+    "table": {"hidden": (100,), "batch": 50, "epochs": 60},
 }
 
 TINY = {"hidden": (32,), "batch": 20, "rate": 1e-2, "epochs": 15}
@@ -185,7 +186,7 @@ def recipe(
     hidden: tuple[int, ...] = (500,),
     masks: int = 1,
     direct: bool = True,
-    components: int = 10,
+    components: int = 5,
     floor: float = 0.01,
     activation: Literal["relu", "tanh", "softplus", "silu"] = "relu",
     batch: int = 100,

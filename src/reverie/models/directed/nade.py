@@ -269,7 +269,7 @@ def recipe(
     *,
     hidden: int = 500,
     ordering: int = 1,
-    components: int = 10,
+    components: int = 5,
     floor: float = 0.01,
     activation: Literal["sigmoid", "relu"] | None = None,
     batch: int = 100,

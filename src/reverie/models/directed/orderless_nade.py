@@ -81,6 +81,7 @@ PRESETS = {
     "fast": {"epochs": 100},
     "digits": {"hidden": (200,), "batch": 50, "rate": 3e-3, "schedule": "steps", "epochs": 300},
     "deep": {"hidden": (500, 500)},
+    "table": {"hidden": (100,), "batch": 50, "rate": 3e-3, "epochs": 200},
 }  # fmt: skip
 
 TINY = {"hidden": (32,), "orderings": 2, "batch": 20, "rate": 1e-2, "epochs": 30}
@@ -226,7 +227,7 @@ def recipe(
     *,
     hidden: tuple[int, ...] = (500,),
     orderings: int = 8,
-    components: int = 10,
+    components: int = 5,
     floor: float = 0.01,
     activation: Literal["relu", "tanh", "softplus", "silu", "sigmoid"] = "relu",
     batch: int = 100,
