@@ -9,12 +9,11 @@ import numpy as np
 
 from reverie.asking import new_rows
 from reverie.data.describe import label
-from reverie.errors import ReverieError
+from reverie.errors import ReverieError, an
 from reverie.evaluate import blame as blaming
 from reverie.evaluate.blame import Blame
 from reverie.evaluate.measure import view
 from reverie.prob.abilities import Blames
-from reverie.train import checkpoint
 from reverie.trained import Trained
 
 #: Columns that are blamed, at most.
@@ -37,7 +36,7 @@ def blame(run: Trained, x: Any) -> Blame:
     """
     if not able(run):
         raise ReverieError(
-            f"blame: {run.record['model']} of {run.facts.name} says no cells one by one; train nade, made or "
+            f"blame: {an(run.record['model'])} of {run.facts.name} says no cells one by one; train a nade, made or "
             "orderless-nade on a table"
         )
     found = blaming.surprises(run.model, view(run.facts, new_rows(run, x)))
@@ -46,7 +45,7 @@ def blame(run: Trained, x: Any) -> Blame:
 
 def _usual(run: Trained) -> np.ndarray:
     """Return each column's usual surprise, computed once for the run's weights and kept."""
-    weights = str((checkpoint.peek(run.path) or {}).get("sha256"))
+    weights = str(run.folder.weights)
     if "blame" in run.folder.array_names():
         kept = run.folder.load_arrays("blame")
         if str(kept["weights"]) == weights:

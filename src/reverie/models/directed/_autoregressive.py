@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from reverie.arrays import log_mean_exp
+from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError
 from reverie.models.directed._particles import particles, weighted_mean
 from reverie.models.directed._training import check
@@ -158,6 +159,24 @@ def require_widths(hidden: tuple[int, ...]) -> None:
     """Refuse widths of hidden layers that are none."""
     if not hidden or min(hidden) < 1:
         raise ReverieError(f"hidden: {hidden}: give one width or more, each at least 1")
+
+
+def require_binary(data: Dataset, model: str) -> None:
+    """Refuse rows whose cells are not binary; `model` with its article."""
+    if data.likelihood != "bernoulli":
+        raise ReverieError(
+            f"likelihood: {model} needs binary data, not {data.likelihood}; give --likelihood bernoulli for values of "
+            "0 to 1, or train a vae, which takes others"
+        )
+
+
+def require_whole(data: Dataset, model: str) -> None:
+    """Refuse rows with missing cells; `model` with its article."""
+    if data.missing:
+        raise ReverieError(
+            f"{data.name}: {model} goes through all cells in one order and takes no missing ones; fill them in, or "
+            "train an orderless-nade, which leaves them out"
+        )
 
 
 def explicit_recipe(
