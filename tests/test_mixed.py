@@ -329,6 +329,18 @@ def test_planted_rows_are_found_and_the_right_column_blamed(name: str, taught: T
     assert value == rows[found[0]][HEAD.index(blamed[0])]
 
 
+def test_scores_need_no_data_and_say_what_blame_lacks(
+    taught: Taught, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = write(tmp_path / "gone.csv", people(60, 3))
+    run = reverie.train("nade", str(table), run=tmp_path / "run", steps=2, hidden=4, batch=10)
+    new = write(tmp_path / "new.csv", people(5, 4))
+    table.unlink()
+    assert cli.main(["score", str(run.path), "--input", str(new), "--out", str(tmp_path / "s.csv")]) == 0
+    assert "no columns are blamed, for want of the run's own rows: data: no file" in capsys.readouterr().out
+    assert read(tmp_path / "s.csv")[0] == ["row", "log_likelihood"]
+
+
 def test_rows_with_holes_are_ranked_by_what_is_there(taught: Taught) -> None:
     run = taught["nade"]
     x = run.data.restore(run.data.rows("test"))

@@ -43,6 +43,16 @@ def blame(run: Trained, x: Any) -> Blame:
     return Blame(found - _usual(run))
 
 
+def blame_or_why(run: Trained, x: Any) -> tuple[Blame | None, str]:
+    """Return the same, or None and why not: nothing of models that cannot, a line where the run's data are gone."""
+    if not able(run):
+        return None, ""
+    try:
+        return blame(run, x), ""
+    except ReverieError as error:
+        return None, f"no columns are blamed, for want of the run's own rows: {error}"
+
+
 def _usual(run: Trained) -> np.ndarray:
     """Return each column's usual surprise, computed once for the run's weights and kept."""
     weights = str(run.folder.weights)

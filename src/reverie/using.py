@@ -235,7 +235,7 @@ def score(
     values, record = run.score(rows, samples=samples, seed=seed, progress=progress.for_stderr())
     name = "parzen" if of_windows(record.to_json()) else "log_likelihood"
     names = titles(input)
-    blame = blaming.blame(run, rows) if blaming.able(run) else None
+    blame, why = blaming.blame_or_why(run, rows)
     more = None if blame is None else blaming.told(run, rows, blame)
     path = outputs.write_told(target, values, rows, [name], names, more)
     # A row without a known cell has no score, NaN, which sorts last.
@@ -245,6 +245,7 @@ def score(
     if blame is not None:
         found["anomalous"] = blaming.odd(run, rows, blame, (-blame.rows).argsort(kind="stable")[:5].tolist())
         said += blaming.lines(found["anomalous"], names)
+    said += [why] if why else []
     return Answer(found, [f"mean {record}", *filter(None, [record.note]), *said, str(path)])
 
 
