@@ -52,6 +52,16 @@ def some(name: str, kinds: tuple[int, ...] = KINDS, *, members: int = 1, flagged
     return jittered(model, seed, 0.7)
 
 
+class Halved(Cells):
+    """A mutant: components half as wide as their normalisation says."""
+
+    def _log_density(self, said: Any, x: Any) -> Any:
+        share, centre, log_scale = self._mixture(said)
+        far = (x[..., None] - centre) * jnp.exp(-log_scale) * 2.0
+        log_normal = -0.5 * (far**2 + jnp.log(2 * jnp.pi)) - log_scale
+        return jax.nn.logsumexp(jax.nn.log_softmax(share) + log_normal, axis=-1)
+
+
 def grid(codes: np.ndarray = CODES, reach: float = 40.0, points: int = 8001) -> tuple[np.ndarray, float]:
     """Every row of categories at every point of a number, and the width of a step."""
     number = np.linspace(-reach, reach, points)
@@ -68,9 +78,11 @@ def test_a_law_sums_and_integrates_to_one(name: str, members: int, double: None)
     model = some(name, members=members)
     x, step = grid()
     assert np.exp(log_probs(model, x)).sum() * step == pytest.approx(1.0, abs=1e-6)
-    # A mutant: components without their share of the normalisation.
+    # Whatever the floor; a mutant whose components are narrower than their normalisation does not.
     wide = replace(model, cells=replace(model.cells, floor=0.5))
     assert np.exp(log_probs(wide, x)).sum() * step == pytest.approx(1.0, abs=1e-6)
+    mutant = replace(model, cells=Halved(**vars(model.cells)))
+    assert abs(np.exp(log_probs(mutant, x)).sum() * step - 1.0) > 1e-2
 
 
 @pytest.mark.parametrize("name", NAMES)
