@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ from reverie.errors import ReverieError
 from reverie.evaluate import explicit, measure
 from reverie.models.directed import nade
 from reverie.models.directed._autoregressive import drawn_order
-from reverie.models.directed.nade import NADE, batch_log_probs, logits_in_order, untrained
+from reverie.models.directed.nade import NADE, batch_log_probs, says_in_order, untrained
+from reverie.nn.blocks import ACTIVATIONS
+from reverie.nn.cells import Cells
+from reverie.nn.laws import base_logits
 
 
 @pytest.fixture
@@ -29,7 +33,7 @@ def double() -> Iterator[None]:
 
 
 def some(width: int, hidden: int = 5, ordering: int = 1, seed: int = 0) -> NADE:
-    return jittered(untrained(jax.random.key(seed), np.full(width, 0.5), hidden, ordering), seed)
+    return jittered(untrained(jax.random.key(seed), Cells.binary(width), jnp.zeros(width), hidden, ordering), seed)
 
 
 def by_hand(model: NADE, x: np.ndarray) -> np.ndarray:
@@ -50,33 +54,34 @@ def test_it_sums_to_one_for_any_weights_and_order(width: int, ordering: int, dou
     model = some(width, ordering=ordering, seed=width)
     assert abs(total(model, width) - 1.0) < 1e-10
     x = rows(width)[-2 % 2**width]
-    np.testing.assert_allclose(model.logits(jnp.asarray(x)), by_hand(model, x), atol=1e-12)
+    np.testing.assert_allclose(model.says(jnp.asarray(x))[:, 0], by_hand(model, x), atol=1e-12)
 
 
 class Peeks(NADE):
     """A mutant: the field has the cell itself in it already (a triangle with its diagonal)."""
 
-    def batch_logits(self, x: Any) -> Any:
+    def batch_says(self, x: Any) -> Any:
         o = self.order
         a = self.hidden_bias + jnp.cumsum(x[:, o, None] * self.weight[o], axis=1)
         said = (jax.nn.sigmoid(a) * self.output[o]).sum(-1)
-        return jnp.zeros_like(said).at[:, o].set(said) + self.cell_bias
+        return (jnp.zeros_like(said).at[:, o].set(said) + self.cell_bias)[..., None]
 
 
 class OtherWay(NADE):
     """A mutant: it looks at the cells after each one."""
 
-    def batch_logits(self, x: Any) -> Any:
-        return replace(NADE(**vars(self)), order=self.order[::-1]).batch_logits(x)
+    def batch_says(self, x: Any) -> Any:
+        return replace(NADE(**vars(self)), order=self.order[::-1]).batch_says(x)
 
 
 def test_a_logit_depends_on_the_cells_before_it_alone(double: None) -> None:
     model = some(9, ordering=3)
     order = np.asarray(model.order)
-    before, others = slopes(model.logits, order)
+    before, others = slopes(lambda x: model.says(x)[:, 0], order)
     assert others == 0.0 < 1e-3 < before
     for mutant in (Peeks, OtherWay):
-        assert slopes(mutant(**vars(model)).logits, order)[1] > 1e-3
+        wrong = mutant(**vars(model))
+        assert slopes(lambda x, m=wrong: m.says(x)[:, 0], order)[1] > 1e-3
     # A triangle with its diagonal is no law any more; the other way round it is one, of another order.
     assert abs(total(Peeks(**vars(model)), 9) - 1.0) > 1e-3
     assert abs(total(OtherWay(**vars(model)), 9) - 1.0) < 1e-10
@@ -88,26 +93,31 @@ def test_draws_are_from_its_own_law() -> None:
     draws, means = jax.vmap(model.sample)(jax.random.split(jax.random.key(1), 20_000))
     law = np.exp(log_probs(model, rows(6)).astype(float))
     assert frequencies_p(np.asarray(draws), law / law.sum()) > ALPHA
-    np.testing.assert_allclose(means, jax.nn.sigmoid(jax.vmap(model.logits)(draws)), atol=1e-5)
+    np.testing.assert_allclose(means, jax.nn.sigmoid(jax.vmap(model.says)(draws)[..., 0]), atol=1e-5)
     other = np.exp(log_probs(replace(model, order=model.order[::-1]), rows(6)).astype(float))
     assert frequencies_p(np.asarray(draws), other / other.sum()) < 1e-6
 
 
+@pytest.mark.parametrize(("features", "outputs"), [(1, 1), (4, 6)])
+@pytest.mark.parametrize("activation", ["sigmoid", "relu"])
 @pytest.mark.parametrize("width", [1, 4, 7, 16])
-def test_the_written_gradient_is_the_derivative(width: int, double: None) -> None:
+def test_the_written_gradient_is_the_derivative(
+    width: int, activation: str, features: int, outputs: int, double: None
+) -> None:
     """Against automatic differentiation of the definition; chunks of cells that divide their number and that do not."""
     rng = np.random.default_rng(width)
     draw = lambda *shape: jnp.asarray(rng.normal(size=shape))  # noqa: E731
-    at = (draw(width, 3), draw(width, 3), draw(3), draw(5, width))
-    mix = draw(5, width)
+    at = (draw(width, features, 3), draw(width, outputs, 3), draw(3), draw(5, width, features))
+    mix = draw(5, width, outputs)
 
     def plain(weight: Any, output: Any, bias: Any, x: Any) -> Any:
-        before = jnp.cumsum(x[:, :, None] * weight, axis=1) - x[:, :, None] * weight
-        return (jax.nn.sigmoid(bias + before) * output).sum(-1)
+        own = jnp.einsum("bdf,dfh->bdh", x, weight)
+        before = jnp.cumsum(own, axis=1) - own
+        return jnp.einsum("bdh,dph->bdp", ACTIVATIONS[activation](bias + before), output)
 
-    np.testing.assert_allclose(logits_in_order(*at), plain(*at), atol=1e-12)
+    np.testing.assert_allclose(says_in_order(activation, *at), plain(*at), atol=1e-12)
     ours, theirs = (jax.grad(lambda *a, f=f: (mix * f(*a)).sum(), argnums=(0, 1, 2, 3))(*at)
-                    for f in (logits_in_order, plain))  # fmt: skip
+                    for f in (partial(says_in_order, activation), plain))  # fmt: skip
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-11)
 
@@ -130,10 +140,13 @@ def test_the_order_is_that_of_its_number_and_the_width_alone() -> None:
 
 def test_an_untrained_one_is_near_independent_columns_and_as_large_as_it_says(double: None) -> None:
     mean = np.asarray([0.1, 0.5, 0.9])
-    model = replace(untrained(jax.random.key(0), mean, 4, 1), output=jnp.zeros((3, 4)))
+    model = replace(untrained(jax.random.key(0), Cells.binary(3), base_logits(mean), 4, 1), output=jnp.zeros((3, 4)))
     x = np.asarray([1.0, 0.0, 1.0])
     assert float(model.log_prob(jnp.asarray(x))) == pytest.approx(np.log(0.1 * 0.5 * 0.9), abs=1e-5)
-    assert reverie.arrays.count(untrained(jax.random.key(0), np.full(784, 0.5), 500, 1)) == 2 * 784 * 500 + 784 + 500
+    assert (
+        reverie.arrays.count(untrained(jax.random.key(0), Cells.binary(784), jnp.zeros(784), 500, 1))
+        == 2 * 784 * 500 + 784 + 500
+    )
 
 
 @pytest.fixture(scope="module")
@@ -157,8 +170,8 @@ def test_every_verb_has_its_number(run: reverie.Run) -> None:
 
 def test_what_it_cannot_do_is_refused_with_what_can(run: reverie.Run) -> None:
     x = run.data.restore(run.data.rows("test"))[:2]
-    with pytest.raises(ReverieError, match=r"impute: a nade cannot; it can: .*score.* orderless-nade takes any"):
-        run.impute(x, "half")
+    with pytest.raises(ReverieError, match=r"reconstruct: a nade cannot; it can: .*score.*impute"):
+        run.reconstruct(x)
     with pytest.raises(ReverieError, match="estimator: 'importance' is not one of exact"):
         run.evaluate(estimator="importance")
     with pytest.raises(ReverieError, match="temperatures: exact of a NADE"):
@@ -170,8 +183,9 @@ def test_what_it_cannot_do_is_refused_with_what_can(run: reverie.Run) -> None:
 @pytest.mark.parametrize(
     ("x", "more", "words"),
     [
-        (np.random.default_rng(0).normal(size=(50, 4)), {}, "binary data, not gaussian"),
-        (np.where(np.eye(50, 4) > 0, np.nan, 1.0 * (np.indices((50, 4)).sum(axis=0) % 2)), {}, "takes no missing ones"),
+        (np.eye(50, 4), {"components": 0}, "components: 0"),
+        (np.eye(50, 4), {"floor": 1.5}, "floor: 1.5"),
+        (np.eye(50, 4) + 1, {"likelihood": "counts"}, "word counts have no order"),
         (np.eye(50, 4), {"hidden": 0}, "hidden: 0"),
         (np.eye(50, 4), {"ordering": -1}, "ordering: -1"),
         (np.eye(50, 4), {"batch": 500}, "batch: 500"),

@@ -22,6 +22,7 @@ from reverie.evaluate import explicit
 from reverie.evaluate.impute import impute
 from reverie.models.directed import orderless_nade
 from reverie.models.directed.orderless_nade import OrderlessNADE, batch_estimates, row_estimate, split_row, untrained
+from reverie.nn.cells import Cells
 
 
 @pytest.fixture
@@ -31,7 +32,9 @@ def double() -> Iterator[None]:
 
 
 def some(width: int, hidden: tuple[int, ...] = (6, 5), orders: int = 1, seed: int = 0, scale: float = 0.8) -> Any:
-    return jittered(untrained(jax.random.key(seed), np.full(width, 0.5), hidden, orders, "tanh"), seed, scale)
+    return jittered(
+        untrained(jax.random.key(seed), Cells.binary(width), jnp.zeros(width), hidden, orders, "tanh"), seed, scale
+    )
 
 
 def of_orders(model: OrderlessNADE, orders: Any) -> OrderlessNADE:
@@ -44,7 +47,7 @@ def by_hand(model: OrderlessNADE, x: np.ndarray, order: Any) -> float:
     for d in order:
         if np.isnan(x[d]):
             continue
-        a = float(model.logits(jnp.asarray(x), jnp.asarray(known))[d])
+        a = float(model.says(jnp.asarray(x), jnp.asarray(known))[d, 0])
         found += x[d] * a - np.logaddexp(0.0, a)
         known[d] = True
     return found
@@ -68,12 +71,12 @@ def test_it_sums_to_one_for_any_weights_and_orders(hidden: tuple[int, ...], orde
 def test_no_logit_depends_on_a_cell_that_is_not_known(double: None) -> None:
     model, known = some(7), jnp.asarray([True, False, True, False, False, True, False])
     x = jnp.asarray(np.random.default_rng(0).integers(0, 2, 7).astype(float))
-    found = np.abs(np.asarray(jax.jacrev(lambda row: model.logits(row, known))(x)))
+    found = np.abs(np.asarray(jax.jacrev(lambda row: model.says(row, known)[:, 0])(x)))
     assert found[:, ~np.asarray(known)].max() == 0.0 < 1e-3 < found[:, np.asarray(known)].max()
-    blind = np.abs(np.asarray(jax.jacrev(lambda row: model.logits(row, known | True))(x)))
+    blind = np.abs(np.asarray(jax.jacrev(lambda row: model.says(row, known | True)[:, 0])(x)))
     assert blind[:, ~np.asarray(known)].max() > 1e-3  # shown all cells, it would
     hidden = jnp.where(known, x, jnp.nan)
-    np.testing.assert_array_equal(model.logits(hidden, known), model.logits(x, known))
+    np.testing.assert_array_equal(model.says(hidden, known), model.says(x, known))
 
 
 def mean_of_splits(model: OrderlessNADE, x: np.ndarray, weigh: Any) -> float:
@@ -172,7 +175,7 @@ def test_missing_cells_are_drawn_given_the_known_ones() -> None:
 def test_means_of_missing_cells_are_those_of_the_law(double: None) -> None:
     """Of each cell the order in which it comes next, by enumeration of whole rows."""
     model = some(6, (8,))
-    found = np.asarray(model.complete(jnp.asarray(X), jnp.asarray(KNOWN)))
+    found = np.asarray(model.complete(jax.random.key(0), jnp.asarray(X), jnp.asarray(KNOWN)))
     missing = np.flatnonzero(~KNOWN)
     x = np.tile(X, (8, 1))
     x[:, missing] = rows(3)
@@ -189,7 +192,7 @@ def test_the_verb_gives_means_and_draws_for_any_mask() -> None:
     x, mask = rng.integers(0, 2, (9, 6)).astype(np.float32), rng.random((9, 6)) < 0.5
     found = impute(model, x, mask, frames=(1, 5))
     known = np.where(mask, x, 0.0)
-    want = jax.vmap(model.complete)(jnp.asarray(known), jnp.asarray(mask))
+    want = jax.vmap(model.complete, in_axes=(None, 0, 0))(jax.random.key(0), jnp.asarray(known), jnp.asarray(mask))
     np.testing.assert_allclose(found.filled, want, atol=1e-6)
     assert found.frames.shape == (1, 9, 6) and found.iterations.tolist() == [1]
     assert found.errors[0] == pytest.approx(((np.asarray(want) - x)[~mask] ** 2).mean(), rel=1e-5)
@@ -251,8 +254,6 @@ def test_what_it_cannot_do_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(ReverieError, match=words):
             reverie.train("orderless-nade", np.eye(60, 4), run=tmp_path / "no", **more)
-    with pytest.raises(ReverieError, match="binary data"):
-        reverie.train("orderless-nade", np.random.default_rng(0).normal(size=(60, 4)), run=tmp_path / "no")
     with pytest.raises(ReverieError, match="samples: 0"):
         explicit.exact(some(3), np.zeros((1, 3), np.float32), samples=0)
     run = reverie.train("vae", "digits", run=tmp_path / "vae", epochs=0.1, latent=(2,), hidden=((4,),))
@@ -263,4 +264,4 @@ def test_what_it_cannot_do_is_refused(tmp_path: Path) -> None:
 def test_the_report_says_that_cells_are_filled_in_at_once(tmp_path: Path) -> None:
     run = reverie.train("orderless-nade", "digits", run=tmp_path / "run", **{**orderless_nade.TINY, "epochs": 3})
     page = run.report().read_text(encoding="utf-8")
-    assert "in one pass of its network" in page and "decoding its own guess" not in page
+    assert "has their law given the known ones" in page and "decoding its own guess" not in page

@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import equinox as eqx
 import numpy as np
 
-from reverie import models, sampling
+from reverie import sampling
 from reverie.arrays import named_leaves
 from reverie.class_told import asked_of, given_of, told_class
 from reverie.data.dataset import Dataset, Rows
@@ -23,7 +23,7 @@ from reverie.evaluate.measure import view
 from reverie.evaluate.rows import Watch
 from reverie.files import npz_bytes, write_atomic
 from reverie.prob.abilities import Completes, Encodes, OfWords, Reconstructs, Remembers
-from reverie.prob.contracts import Coloured, Energy, Explicit, Implicit, Judged, Latent
+from reverie.prob.contracts import Coloured, Energy, Implicit, Judged, Latent
 from reverie.progress import Progress, Quiet
 from reverie.train.signals import Stop
 from reverie.trained import Trained
@@ -55,15 +55,7 @@ def need(run: Trained, verb: str) -> Any:
     able += ["retrieve"] if isinstance(model, Encodes) and run.facts.likelihood == "counts" else []
     also = ["evaluate"] if isinstance(model, Judged) else ["evaluate", "sample", "score"]
     can = ", ".join([*also, *able])
-    raise ReverieError(f"{verb}: {an(run.record['model'])} cannot; it can: {can}{_other(model, verb)}")
-
-
-def _other(model: Any, verb: str) -> str:
-    """Return who fills cells in where a model that goes through them in one order cannot."""
-    if verb != "impute" or not isinstance(model, Explicit):
-        return ""
-    names = [name for name in models.discover() if issubclass(models.model_class(name), Completes)]
-    return f" (it knows cells given those before them alone; {', '.join(names)} takes any)" if names else ""
+    raise ReverieError(f"{verb}: {an(run.record['model'])} cannot; it can: {can}")
 
 
 def need_likelihood(run: Trained, verb: str) -> None:

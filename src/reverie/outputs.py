@@ -63,6 +63,7 @@ class Target:
         columns: Sequence[str] | None = None,
         limits: Callable[[], tuple[float, float] | None] = lambda: None,
         looks: Mapping[str, np.ndarray] | None = None,
+        written: Callable[[np.ndarray], np.ndarray] = lambda rows: rows,
     ) -> Path:
         """Write rows (n, ...) in the form of the ending, whole or not at all.
 
@@ -71,6 +72,7 @@ class Target:
             columns: the names of a .csv's columns, where they are known.
             limits: asked, for images in a .png, which values are black and white; None where that is not known.
             looks: what a .png shows of each row instead, side by side; see `said`.
+            written: gives the rows as a .csv has them, such as with the names of categories.
 
         Raises:
             ReverieError: when the disk is full, or the rows are no pictures.
@@ -84,7 +86,7 @@ class Target:
         from reverie.files import npz_bytes, write_atomic
 
         if ending == ".csv":
-            content = csv_bytes(array, columns)
+            content = csv_bytes(written(array), columns)
         else:
             content = npz_bytes({"x": array}) if ending == ".npz" else npy_bytes(array)
         write_atomic(self.path, content)
@@ -147,6 +149,7 @@ def write_told(
     rows: np.ndarray,
     names: Sequence[str] = ("log_likelihood",),
     titles: Sequence[str] = (),
+    more: Mapping[str, np.ndarray] | None = None,
 ) -> Path:
     """Write what is told of each row, a score or a code; a .csv also says which row of the input it is, from 0.
 
@@ -154,6 +157,7 @@ def write_told(
         told: (n,) or (n, d).
         rows: the input, whose missing cells a .csv counts where there are any.
         names: of the columns of `told`.
+        more: further columns of a .csv.
         titles: what each row is called, such as its file; the last column of a .csv, where rows have names.
     """
     import numpy as np
@@ -165,6 +169,7 @@ def write_told(
     columns |= dict(zip(names, told.reshape(len(told), -1).T, strict=True))
     # A row that lacks cells has fewer to be unlikely in: its number is not one to compare with a whole row's.
     columns |= {"missing": missing.astype(np.float64)} if missing.any() else {}
+    columns |= more or {}
     columns |= {"name": np.asarray(titles)} if titles else {}
     # As NumPy's own scalars, whose shortest text `csv_bytes` writes.
     table = np.array([list(column) for column in columns.values()], dtype=object).T

@@ -165,13 +165,17 @@ def imputation(run: Trained, *, seed: int = 0) -> None:
 def _beside(run: Trained, rows: np.ndarray, known: np.ndarray, filled: np.ndarray) -> dict[str, np.ndarray]:
     """Return how good the filled-in cells are, beside base rates and the nearest training rows."""
     train = masking.soft_view(run.data, np.asarray(run.data.splits["train"].x[: filling.AMONG]))
+    levels = run.data.column_levels if run.data.categories else (0,) * run.data.width
+    spread = filling.indicators(train, levels), filling.indicators(rows, levels)
+    told = np.repeat(known, np.maximum(levels, 1), axis=1)
     ways = {
         "the model": filled,
-        "base rates": filling.base_rates(train, rows, known),
-        f"{filling.NEIGHBOURS} nearest rows": filling.nearest_rows(train, rows, known),
+        "base rates": filling.codes(filling.base_rates(*spread, told), levels),
+        f"{filling.NEIGHBOURS} nearest rows": filling.codes(filling.nearest_rows(*spread, told), levels),
     }
     unit = run.data.likelihood == "bernoulli"
-    scores = [filling.quality(rows, known, way, unit) for way in ways.values()]
+    scores = [filling.mixed_quality(rows, known, way, levels) if any(levels) else
+              filling.quality(rows, known, way, unit) for way in ways.values()]  # fmt: skip
     return {"ways": np.asarray(list(ways)), "scores": np.asarray(scores)}
 
 

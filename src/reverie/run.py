@@ -3,6 +3,7 @@ records out; the command line is a thin layer over this file."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from reverie import (
     asking,
+    blaming,
     classifying,
     completing,
     learning,
@@ -26,6 +28,7 @@ from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError, an
 from reverie.estimate import Estimate
 from reverie.evaluate import arena
+from reverie.evaluate.blame import Blame
 from reverie.evaluate.log_z import LogZ
 from reverie.prob.contracts import Implicit, Judged
 from reverie.progress import Progress
@@ -53,6 +56,7 @@ def train(
     likelihood: str | None = None,
     data_seed: int = 0,
     refit: bool = False,
+    categories: Sequence[str] | None = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Run | list[Run]:
@@ -73,6 +77,7 @@ def train(
         init_from: a run whose weights (and optimiser, if it fits) are gone on from.
         binarisation, split_rule, likelihood, data_seed: how the data are taken.
         refit: the validation rows train, too, and nothing is chosen on them: last or averaged weights count.
+        categories: names of columns of numbers that are categories, or of columns of text that look like none.
         progress: where progress is shown.
         settings: arguments of the model's recipe.
 
@@ -88,7 +93,7 @@ def train(
     binarisation = _taken(model, binarisation)
     arguments: dict[str, Any] = {
         "binarisation": binarisation, "split_rule": split_rule, "likelihood": likelihood, "seed": data_seed,
-        "refit": refit,
+        "refit": refit, **({"categories": list(categories)} if categories else {}),
     }  # fmt: skip
     dataset = data_floor.load(data, **arguments)
     if progress is not None:
@@ -208,6 +213,10 @@ class Run(Trained):
         """Return a certified log-likelihood for each row; see `asking.score`."""
         return asking.score(self, x, **how)
 
+    def blame(self, x: Any) -> Blame:
+        """Return how much each cell surprises beyond what is usual in its column; see `blaming.blame`."""
+        return blaming.blame(self, x)
+
     def log_z(self) -> LogZ | None:
         """Return what is known of log Z of the weights (energies that were evaluated), else None."""
         return asking.log_z(self)
@@ -255,6 +264,7 @@ for _verb in ("reconstruct", "reconstruction_errors"):
     getattr(Run, _verb).__doc__ = getattr(rebuilding, _verb).__doc__
 for _verb in ("topics", "retrieve"):
     getattr(Run, _verb).__doc__ = getattr(reading, _verb).__doc__
+Run.blame.__doc__ = blaming.blame.__doc__
 Run.classify.__doc__ = classifying.classify.__doc__
 Run.gradients.__doc__ = learning.gradients.__doc__
 

@@ -65,7 +65,7 @@ def _kept(path: Path, recorded: Mapping[str, Any]) -> Dataset:
     arrays, facts = own.read_npz(path), Dataset.from_json(recorded)
     try:
         splits = {s: Rows(arrays[s].reshape(len(arrays[s]), -1), arrays.get(f"{s}_labels")) for s in facts.splits}
-        kept = dataclasses.replace(facts, splits=splits, refit=False, hash=hash_rows(splits))
+        kept = dataclasses.replace(facts, splits=splits, refit=False, hash=hash_rows(splits, facts.categories))
         return dataclasses.replace(kept.joined(), notes=facts.notes) if facts.refit else kept
     except (KeyError, TypeError, ValueError):
         raise ReverieError(f"{path}: holds other arrays than the run stored; put a copy of it back") from None

@@ -45,6 +45,12 @@ class Plan:
         """Return the untrained model and its recipe."""
         key = jax.random.fold_in(jax.random.key(self.seed), _INIT)
         module = models.load_module(self.model)
+        if data.likelihood == "mixed" and not models.takes_mixed(self.model):
+            able = ", ".join(name for name in models.discover() if models.takes_mixed(name))
+            raise ReverieError(
+                f"likelihood: {self.model} has no law of numbers and categories side by side ({data.name}); train one "
+                f"that has: {able}"
+            )
         model, recipe = module.recipe(Brief(data, key, self.epochs), **self.settings)
         return model, _unchosen(recipe) if data.refit else recipe
 

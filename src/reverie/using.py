@@ -107,7 +107,7 @@ def sample(
     chain = {"sweeps": sweeps, "start": start, "tempered": tempered, "picture": seen}
     chain = {name: value for name, value in chain.items() if value is not None}
     rows = run.sample(number, seed=seed, label=class_, mean=mean, progress=progress.for_stderr(), **chain)
-    path = target.write(rows, run.facts.columns, lambda: _limits(run))
+    path = target.write(rows, run.facts.columns, lambda: _limits(run), written=run.facts.named)
     return written(path, rows=number, **({} if seen is None else {"picture": seen}))
 
 
@@ -145,7 +145,7 @@ def impute(
 
     found = completed(run, input, mask, iterations=iterations, seed=seed, label=class_, draw=draw)
     looks = found.looks()
-    path = target.write(found.rows, run.facts.columns, lambda: _limits(run), looks)
+    path = target.write(found.rows, run.facts.columns, lambda: _limits(run), looks, run.facts.named)
     return Answer({"out": path, "rows": len(found.rows)}, [*target.said(looks), str(path)])
 
 
@@ -221,9 +221,12 @@ def score(
 ) -> Answer:
     """Give each row a certified log-likelihood: the lowest are the odd ones out.
 
+    Of a table, nade, made and orderless-nade also say which columns make a row odd.
+
     Example: reverie score runs/vae-table-1 --input table.csv --out scores.csv
     """
     target, run = outputs.Target.check(out, TABLES, read=(input,)), load(folder)
+    from reverie import blaming
     from reverie.asking import new_rows
     from reverie.data.like import titles
     from reverie.estimate import of_windows
@@ -232,12 +235,18 @@ def score(
     values, record = run.score(rows, samples=samples, seed=seed, progress=progress.for_stderr())
     name = "parzen" if of_windows(record.to_json()) else "log_likelihood"
     names = titles(input)
-    path = outputs.write_told(target, values, rows, [name], names)
+    blame, why = blaming.blame_or_why(run, rows)
+    more = None if blame is None else blaming.told(run, rows, blame)
+    path = outputs.write_told(target, values, rows, [name], names, more)
     # A row without a known cell has no score, NaN, which sorts last.
     lowest = [row for row in values.argsort(kind="stable")[:5].tolist() if values[row] == values[row]]
-    said = f"lowest (rows from 0): {outputs.ranked(lowest, values, '.2f', names)}"
+    said = [f"lowest (rows from 0): {outputs.ranked(lowest, values, '.2f', names)}"]
     found = {"out": path, "rows": len(values), name: record, "lowest": lowest}
-    return Answer(found, [f"mean {record}", *filter(None, [record.note]), said, str(path)])
+    if blame is not None:
+        found["anomalous"] = blaming.odd(run, rows, blame, (-blame.rows).argsort(kind="stable")[:5].tolist())
+        said += blaming.lines(found["anomalous"], names)
+    said += [why] if why else []
+    return Answer(found, [f"mean {record}", *filter(None, [record.note]), *said, str(path)])
 
 
 def memory(folder: Folder, /, *, seed: Seed = 0) -> Answer:

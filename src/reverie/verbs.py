@@ -16,8 +16,12 @@ from reverie.options import Device, Folder, Minutes, Model, OutWeights, load, wr
 
 #: As `train` takes it, and `data`, so that one sees what training would.
 Likelihood = Annotated[
-    Literal["bernoulli", "categorical", "gaussian", "counts"] | None,
+    Literal["bernoulli", "categorical", "gaussian", "counts", "mixed"] | None,
     Parameter(help="Law of the rows [default: what suits the data]."),
+]
+Categories = Annotated[
+    str | None,
+    Parameter(metavar="NAMES", help="Columns of numbers that are categories, commas between [default: those of text]."),
 ]
 
 
@@ -48,14 +52,22 @@ def data(
     /,
     *,
     likelihood: Likelihood = None,
+    categories: Categories = None,
 ) -> Answer:
     """List the data sets that have a name and how to bring your own; or say what is understood of one.
 
     Example: reverie data table.csv
     """
-    if source is None and likelihood is not None:
-        raise ReverieError(f"likelihood: {likelihood} of what? name it: reverie data FILE --likelihood {likelihood}")
-    return listing.list_data() if source is None else listing.understood(source, likelihood=likelihood)
+    for option, value in (("likelihood", likelihood), ("categories", categories)):
+        if source is None and value is not None:
+            raise ReverieError(f"{option}: {value} of what? name it: reverie data FILE --{option} {value}")
+    if source is None:
+        return listing.list_data()
+    return listing.understood(source, likelihood=likelihood, categories=_names(categories))
+
+
+def _names(listed: str | None) -> tuple[str, ...] | None:
+    return None if listed is None else tuple(name.strip() for name in listed.split(",") if name.strip())
 
 
 def runs(
@@ -97,6 +109,7 @@ def train(
     likelihood: Likelihood = None,
     data_seed: Annotated[int, Parameter(help="Of the split of your own data.")] = 0,
     refit: Annotated[bool, Parameter(help="Learn from the validation rows, too, once all is chosen.")] = False,
+    categories: Categories = None,
     **arguments: Any,
 ) -> Answer:
     """Train a model and print its run folder.
@@ -110,7 +123,7 @@ def train(
         "data": data, "run": run, "seed": seed, "seeds": seeds, "epochs": epochs, "steps": steps, "minutes": minutes,
         "config": config, "preset": tuple(preset) if preset else None, "device": device, "init_from": init_from,
         "binarisation": binarisation, "split_rule": split_rule, "likelihood": likelihood, "data_seed": data_seed,
-        "refit": refit,
+        "refit": refit, "categories": _names(categories),
     }  # fmt: skip
     return train_command.run_training(model, options, arguments)
 

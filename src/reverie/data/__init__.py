@@ -6,7 +6,7 @@ The names can be listed without importing JAX; it is imported when rows are load
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,7 @@ def load(
     split_rule: str | None = None,
     seed: int = 0,
     refit: bool = False,
+    categories: Sequence[str] | None = None,
 ) -> Dataset:
     """Return a data set, ready to be trained on.
 
@@ -46,17 +47,19 @@ def load(
             ``scipy.sparse`` (.npz or a matrix), a folder of .txt files, a .txt file with one a line, or lists of texts.
         binarisation: ``dynamic``, ``sampled-fixed``, ``threshold``, ``as-is``, or ``means`` (grey as it is, for what
             needs no likelihood); None for what suits.
-        likelihood: ``bernoulli``, ``categorical``, ``gaussian`` or ``counts``; None for what suits.
+        likelihood: ``bernoulli``, ``categorical``, ``gaussian``, ``counts`` or ``mixed``; None for what suits.
         split_rule: a named split of a named set; None for the default.
         seed: of the random split of own data.
         refit: the validation rows train, too: for settings that are chosen already.
+        categories: names of columns of numbers that are categories (the law is then ``mixed``), and of columns of text
+            that look like none and are all the same.
 
     Raises:
         ReverieError: one line that names the file or the argument, says what is wrong and what to do.
     """
     from reverie.data.build import Wish, assemble
 
-    wish = Wish(binarisation, likelihood, split_rule, _seed(seed), refit)
+    wish = Wish(binarisation, likelihood, split_rule, _seed(seed), refit, tuple(categories or ()))
     if isinstance(spec, str | Path):
         known = {entry.name: entry for entry in catalogue()}
         if isinstance(spec, str) and spec in known:
@@ -79,14 +82,14 @@ def load_array(path: str | Path) -> np.ndarray:
 def _named(entry: Entry, wish: Any) -> Dataset:
     from dataclasses import replace
 
-    from reverie.data import build, counts, describe
+    from reverie.data import build, describe
     from reverie.data.splits import check_rule
 
     rule = check_rule(wish.split_rule, entry.rules, entry.name)
     if wish.binarisation is None and wish.likelihood in (None, "bernoulli"):
         wish = replace(wish, binarisation=entry.binarisation)
     raw, text = entry.raw(rule)
-    raw = counts.as_asked(raw, wish.likelihood, wish.binarisation, entry.name)
+    raw = build.as_asked(raw, wish, entry.name)
     if wish.binarisation == "means" and entry.binarisation is not None:
         raw = replace(raw, likelihood="bernoulli")
     found = describe.understand([rows.x for rows in raw.splits.values()], entry.shape, raw.columns)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from reverie.data import counts, describe
+from reverie.data import categories, counts, describe
 from reverie.data.dataset import Dataset
 from reverie.data.describe import Choice, Understanding
 from reverie.data.rows import Raw, Rows, hash_rows, narrow, pieces
@@ -32,6 +32,7 @@ class Wish:
     split_rule: str | None = None
     seed: int = 0
     refit: bool = False
+    categories: tuple[str, ...] = ()
 
 
 def assemble(raw: Raw, name: str, source: str, wish: Wish) -> Dataset:
@@ -42,13 +43,19 @@ def assemble(raw: Raw, name: str, source: str, wish: Wish) -> Dataset:
     """
     check_rule(wish.split_rule, (RANDOM,) if "all" in raw.splits else (OWN,), source)
     try:
-        raw = counts.as_asked(raw, wish.likelihood, wish.binarisation, source)
+        raw = as_asked(raw, wish, source)
         splits, rule, text = divide(raw.splits, wish.seed, source)
         found = describe.understand((rows.x for rows in raw.splits.values()), raw.shape, raw.columns)
         return settle(replace(raw, splits=splits), name, source, wish, found, rule, text)
     except ReverieError as error:
         # What looks at rows does not know where they come from.
         raise ReverieError(re.sub("^data:", f"{source}:", str(error))) from None
+
+
+def as_asked(raw: Raw, wish: Wish, source: str) -> Raw:
+    """Return rows fit for the law that is asked of them: counts that are counts, columns of numbers or categories."""
+    raw = counts.as_asked(raw, wish.likelihood, wish.binarisation, source)
+    return categories.as_asked(raw, wish.likelihood, wish.categories, wish.binarisation, source)
 
 
 def settle(
@@ -58,14 +65,15 @@ def settle(
     choice = describe.choose(found, wish.likelihood, wish.binarisation, white, raw.likelihood)
     dtype = narrow(found.low, found.high, found.whole, bool(found.missing))
     splits = {split: Rows(rows.x.astype(dtype, copy=False), rows.y) for split, rows in raw.splits.items()}
-    shape = raw.shape if choice.likelihood == counts.LAW else _picture(raw, found)
-    choice = _scaled(choice, found, splits["train"].x, shape, source, raw.columns)
-    law = [*_law(choice, found), *_left_out(choice, found, shape, raw.columns)]
+    shape = raw.shape if choice.likelihood in (counts.LAW, categories.LAW) else _picture(raw, found)
+    choice = _scaled(choice, found, splits["train"].x, shape, source, raw)
+    law = [*_law(choice, found), *_left_out(choice, found, shape, raw)]
     if choice.likelihood == counts.LAW:
         law.append(counts.lengths(splits))
-    elif describe.may_be_counts(found, shape):
+    elif choice.likelihood != categories.LAW and describe.may_be_counts(found, shape):
         law.append("Whole numbers, mostly zeros: if they are counts, as of words, --likelihood counts takes them so.")
-    notes = [*describe.sentences(found, shape, raw.columns), *raw.notes, *law, text]
+    understood = describe.sentences(found, shape, raw.columns, choice.likelihood != categories.LAW)
+    notes = [*understood, *raw.notes, *law, text]
     if raw.class_names:
         notes.append(f"{len(raw.class_names):,} classes: {_few(raw.class_names)}.")
     if shape != raw.shape:
@@ -92,12 +100,13 @@ def _dataset(raw: Raw, name: str, source: str, choice: Choice, rule: str, *, who
         class_names=raw.class_names,
         missing=not whole or bool((np.asarray(choice.scale) == 0).any()),
         whole=whole,
+        categories=raw.categories if choice.likelihood == categories.LAW else None,
         split_rule=rule,
         notes=raw.notes,
     )
     if choice.binarisation == "sampled-fixed":
         made = replace(made, splits=_drawn_once(made))
-    return replace(made, hash=hash_rows(made.splits))
+    return replace(made, hash=hash_rows(made.splits, made.categories))
 
 
 def _drawn_once(made: Dataset) -> dict[str, Rows]:
@@ -117,10 +126,8 @@ def _drawn_once(made: Dataset) -> dict[str, Rows]:
     return splits
 
 
-def _scaled(
-    choice: Choice, found: Understanding, train: Any, shape: tuple[int, ...], source: str, names: Any
-) -> Choice:
-    """Return the choice with the shift and scale of the training rows where it leaves them open (gaussian)."""
+def _scaled(choice: Choice, found: Understanding, train: Any, shape: tuple[int, ...], source: str, raw: Raw) -> Choice:
+    """Return the choice with the shift and scale of the training rows where it leaves them open (gaussian, mixed)."""
     if choice.scale is not None:
         return choice
     mean, deviation = _moments(train)
@@ -128,7 +135,10 @@ def _scaled(
         # One scale for all pixels keeps what is brighter brighter; the border of a picture may be constant.
         total = math.sqrt(float(np.mean(deviation**2 + (mean - mean.mean()) ** 2)))
         return replace(choice, shift=float(mean.mean()), scale=total or 1.0)
-    _refuse_rounding(found, deviation, source, names)
+    codes = np.asarray([names is not None for names in raw.categories or [None] * len(mean)])
+    # A category's code is what a model sees of it; one category alone is a column that never changes.
+    mean, deviation = np.where(codes, 0.0, mean), np.where(codes, ~found.constant, deviation)
+    _refuse_rounding(found, np.where(codes, np.inf, deviation), source, raw.columns)
     if not deviation.any():
         return replace(choice, shift=mean, scale=np.ones_like(mean))  # type: ignore[arg-type]
     # The value as it was given: single precision would make 0.10000000149 of 0.1.
@@ -181,7 +191,13 @@ def _law(choice: Choice, found: Understanding) -> list[str]:
     return notes
 
 
-def _left_out(choice: Choice, found: Understanding, shape: tuple[int, ...], names: Any) -> list[str]:
+def _value(choice: Choice, raw: Raw, column: int) -> str:
+    """Return how the value of a column that never changes is written."""
+    names = None if raw.categories is None else raw.categories[column]
+    return f"{np.asarray(choice.shift)[column]:g}" if names is None else names[0]
+
+
+def _left_out(choice: Choice, found: Understanding, shape: tuple[int, ...], raw: Raw) -> list[str]:
     """Return what becomes of columns that never change under a gaussian law."""
     left = np.flatnonzero(np.asarray(choice.scale) == 0)
     if not len(left) and choice.likelihood == "gaussian" and found.constant.any():
@@ -193,8 +209,8 @@ def _left_out(choice: Choice, found: Understanding, shape: tuple[int, ...], name
     notes = []
     for column in left[:_NAMED]:
         where = "" if found.constant[column] else " in the training rows"
-        value = f"{np.asarray(choice.shift)[column]:g}{where}"
-        which = describe.label(int(column), names).replace("column", "Column", 1)
+        value = f"{_value(choice, raw, int(column))}{where}"
+        which = describe.label(int(column), raw.columns).replace("column", "Column", 1)
         notes.append(f"{which} is always {value}: {_GIVEN_BACK}.")
     if len(left) > _NAMED:
         notes.append(f"{len(left) - _NAMED:,} more columns never change: {_GIVEN_BACK}.")

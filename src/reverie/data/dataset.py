@@ -14,14 +14,14 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from reverie.arrays import placed
-from reverie.data import like
-from reverie.data.rows import Absent, Gathered, Rows, hash_rows, in_memory, pieces
+from reverie.data import categories, like
+from reverie.data.rows import Absent, Categories, Gathered, Rows, hash_rows, in_memory, pieces
 from reverie.data.source import Source
 from reverie.errors import ReverieError
 
 __all__ = ["DRAWS", "EVALUATION_SEED", "Binarisation", "Dataset", "Likelihood", "Prepare", "Rows", "Source"]
 
-Likelihood = Literal["bernoulli", "categorical", "gaussian", "counts"]
+Likelihood = Literal["bernoulli", "categorical", "gaussian", "counts", "mixed"]
 Binarisation = Literal["dynamic", "sampled-fixed", "threshold", "as-is", "means"]
 
 #: The seed with which every evaluation binarises grey rows once (the MEM-VAE paper's own).
@@ -72,7 +72,8 @@ class Dataset:
         likelihood: the law chosen for the rows.
         binarisation: how grey became binary; ``as-is`` where nothing was done, ``means`` where grey stays grey (for
             models judged by a task: it has no likelihood).
-        levels: number of categories (categorical only, else 0).
+        levels: number of categories of every column (categorical only, else 0); see `column_levels`.
+        categories: names of the categories of each column, None for one of numbers (mixed only).
         shift, scale: model value = (stored - shift) / scale, per column or one number; scale 0 is a column that is
             always `shift`: a model sees its cells as missing, and it is given back as it is.
         columns: names of a table's columns.
@@ -94,6 +95,7 @@ class Dataset:
     binarisation: Binarisation
     hash: str
     levels: int = 0
+    categories: Categories | None = None
     shift: np.ndarray | float = 0.0
     scale: np.ndarray | float = 1.0
     columns: tuple[str, ...] | None = None
@@ -117,7 +119,19 @@ class Dataset:
 
     @property
     def measure(self) -> Literal["mass", "density"]:
-        return "density" if self.likelihood == "gaussian" else "mass"
+        numbers = self.likelihood == "mixed" and 0 in self.column_levels
+        return "density" if numbers or self.likelihood == "gaussian" else "mass"
+
+    @property
+    def column_levels(self) -> tuple[int, ...]:
+        """Return how many categories each column has, 0 where it holds numbers (or is binary: `likelihood` says so)."""
+        if self.categories is None:
+            return (self.levels,) * self.width
+        return tuple(0 if names is None else len(names) for names in self.categories)
+
+    def named(self, rows: np.ndarray) -> np.ndarray:
+        """Return rows in the file's units as they stand in a file: categories by name, NaN where a cell is missing."""
+        return categories.named(rows, self.categories)
 
     def joined(self) -> Dataset:
         """Return the same data with the validation rows among those that train (as they stand, scales and all).
@@ -135,7 +149,7 @@ class Dataset:
         y = None if train.y is None or valid.y is None else np.concatenate([train.y, valid.y])
         splits = {**self.splits, "train": Rows(np.concatenate([train.x, valid.x]), y)}
         note = f"Refit: the {len(valid.x):,} validation rows train, too; nothing is chosen on them."
-        how: dict[str, Any] = {"refit": True, "apart": self.hash, "hash": hash_rows(splits)}
+        how: dict[str, Any] = {"refit": True, "apart": self.hash, "hash": hash_rows(splits, self.categories)}
         return replace(self, splits=splits, notes=(*self.notes, note), **how)
 
     @property
@@ -228,6 +242,18 @@ class Dataset:
         centred = total / np.maximum(seen, 1) - self.shift
         return np.where(self.constant, 0.0, centred / np.where(self.constant, 1.0, self.scale))
 
+    @cached_property
+    def level_counts(self) -> np.ndarray:
+        """How many training rows have each category, shape (D, most levels); 0 where a column has not so many."""
+        levels = self.column_levels
+        found = np.zeros((self.width, max(levels)))
+        if isinstance(self.splits["train"].x, Absent):
+            return found
+        for rows, _ in self.blocks("train", _BLOCK):
+            for level in range(max(levels)):
+                found[:, level] += (rows == level).sum(axis=0)
+        return np.where(np.arange(max(levels)) < np.asarray(levels)[:, None], found, 0.0)
+
     def training_source(self) -> Source:
         """Return the training rows as the compiled loop is given them."""
         x, y = self.splits["train"]
@@ -248,7 +274,7 @@ class Dataset:
         Raises:
             ReverieError: for another width, size or range than that of the rows the model was trained on.
         """
-        found, where = like.new_rows(rows, self.shape, self.columns, {self.source: self.split_rule}, self.likelihood)
+        found, where = like.new_rows(rows, self, {self.source: self.split_rule})
         like.check(found, where, self, missing=missing)
         return found
 
@@ -274,6 +300,7 @@ class Dataset:
             # Runs of before constant columns were left out do not say.
             "whole": record.get("whole", False),
             "refit": record.get("refit", False),
+            "categories": _names(record.get("categories")),
             "apart": record.get("apart"),
         }
         return Dataset(**fields)
@@ -288,6 +315,7 @@ class Dataset:
             "likelihood": self.likelihood,
             "binarisation": self.binarisation,
             "levels": self.levels,
+            **({"categories": [names and list(names) for names in self.categories]} if self.categories else {}),
             "shift": np.asarray(self.shift).tolist(),
             "scale": np.asarray(self.scale).tolist(),
             "columns": self.columns and list(self.columns),
@@ -301,6 +329,10 @@ class Dataset:
             "measure": self.measure,
             "notes": list(self.notes),
         }
+
+
+def _names(record: list[list[str] | None] | None) -> Categories | None:
+    return None if record is None else tuple(None if names is None else tuple(names) for names in record)
 
 
 def _float32(a: np.ndarray | float) -> np.ndarray:

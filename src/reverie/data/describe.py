@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from reverie.data.rows import pieces
 from reverie.errors import ReverieError, nearest
 
-LIKELIHOODS = ("bernoulli", "categorical", "gaussian", "counts")
+LIKELIHOODS = ("bernoulli", "categorical", "gaussian", "counts", "mixed")
 BINARISATIONS = ("dynamic", "sampled-fixed", "threshold", "as-is", "means")
 #: Whole numbers with at most so many levels are taken as categories; at most so many can be.
 FEW_LEVELS, MOST_LEVELS = 32, 256
@@ -199,8 +199,8 @@ def choose(
         return _categories(found, why)
     if likelihood == "counts":
         return Choice("counts", "as-is", 0, 0.0, 1.0, why)
-    if likelihood == "gaussian":
-        return Choice("gaussian", "as-is", why=why)
+    if likelihood in ("gaussian", "mixed"):
+        return Choice(likelihood, "as-is", why=why)
     return _bernoulli(found, binarisation, why, white)
 
 
@@ -208,7 +208,8 @@ def _suits(found: Understanding, binarisation: str | None, usual: str | None) ->
     if binarisation not in (None, "as-is"):
         return "bernoulli", "made binary"
     if usual is not None:
-        return usual, "how often each word occurs" if usual == "counts" else "pixels from black to white"
+        whys = {"counts": "how often each word occurs", "mixed": "columns of numbers and of categories"}
+        return usual, whys.get(usual, "pixels from black to white")
     if found.kind == "binary":
         return "bernoulli", "two values"
     if found.kind == "grey" and binarisation is None and found.ends >= DRAWN:
@@ -257,8 +258,10 @@ def may_be_counts(found: Understanding, shape: tuple[int, ...]) -> bool:
     return wide and found.kind == "counts" and found.low == 0 and not found.missing and found.zeros >= _SPARSE
 
 
-def sentences(found: Understanding, shape: tuple[int, ...], names: Sequence[str] | None = None) -> list[str]:
-    """Return what was understood, a sentence each."""
+def sentences(
+    found: Understanding, shape: tuple[int, ...], names: Sequence[str] | None = None, values: bool = True
+) -> list[str]:
+    """Return what was understood, a sentence each; of `values` nothing where they are codes of categories, too."""
     if len(shape) == 1:
         what = f"{shape[0]:,} column{'s' if shape[0] > 1 else ''}"
     else:
@@ -269,7 +272,8 @@ def sentences(found: Understanding, shape: tuple[int, ...], names: Sequence[str]
         "counts": "whole numbers",
         "real": "real numbers",
     }[found.kind]
-    notes = [f"{found.rows:,} rows, {what}.", f"Values from {found.low:g} to {found.high:g}: {text}."]
+    notes = [f"{found.rows:,} rows, {what}."]
+    notes += [f"Values from {found.low:g} to {found.high:g}: {text}."] if values else []
     if found.missing:
         share = found.missing / (found.rows * found.columns)
         notes.append(f"{found.missing:,} cells are missing ({share:.1%}); they are left out of the likelihood.")

@@ -9,9 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from reverie.data import counts, images, own, tables, text
+from reverie.data import categories, counts, images, own, tables, text
+from reverie.data.describe import label
 from reverie.data.named import catalogue
-from reverie.data.rows import Raw
+from reverie.data.rows import Categories, Raw
 from reverie.errors import ReverieError
 from reverie.progress import for_stderr
 
@@ -26,7 +27,13 @@ class Facts(Protocol):
     def binarisation(self) -> Any: ...
 
     @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
     def levels(self) -> int: ...
+
+    @property
+    def categories(self) -> Categories | None: ...
 
     @property
     def shift(self) -> Any: ...
@@ -53,30 +60,30 @@ def load_array(path: str | Path) -> Shaped[np.ndarray, "..."]:
     if path.suffix.lower() == ".npy" and path.exists():
         return np.array(own.read_npy(path))
     raw = own.read(path)
+    if raw.categories is not None:
+        which = next(c for c, names in enumerate(raw.categories) if names is not None)
+        raise ReverieError(f"{path}: {label(which, raw.columns)} holds text; give numbers")
     rows = np.asarray(raw.splits["all"].x if "all" in raw.splits else raw.splits["test"].x)
     if images.is_image(path) and not path.is_dir():
         return rows.reshape(raw.shape)
     return rows.reshape(-1, *raw.shape)
 
 
-def new_rows(
-    rows: Any,
-    shape: tuple[int, ...],
-    columns: tuple[str, ...] | None,
-    rules: Mapping[str, str] | None = None,
-    likelihood: str | None = None,
-) -> tuple[Shaped[np.ndarray, "n D"], str]:
+def new_rows(rows: Any, data: Facts, rules: Mapping[str, str] | None = None) -> tuple[Shaped[np.ndarray, "n D"], str]:
     """Return new rows (n, D) and what a message calls them.
 
     Args:
-        rows: a file, a folder, the name of a data set (its test rows), an array, or a list of texts.
-        columns: names of the training rows' columns, the words that texts are counted with.
+        rows: a file, a folder, the name of a data set (its test rows), an array (codes where columns are categories),
+            or a list of texts.
+        data: what the model was trained on: the names of its columns (or the words that texts are counted with) and of
+            its categories, and its law; a binary one makes of counts whether a word is there.
         rules: the split to take of a named data set (default: its first), so that no row is one that was trained on.
-        likelihood: the law of the training rows; a binary one makes of counts whether a word is there.
 
     Raises:
-        ReverieError: for another width or size than `shape`, or a table without one of the `columns`.
+        ReverieError: for another width or size than that of `data`, a table without one of its columns, or a category
+            that training did not have.
     """
+    shape, columns, likelihood = data.shape, data.columns, data.likelihood
     if isinstance(rows, str | Path):
         path = Path(rows)
         named = None if path.exists() else {entry.name: entry for entry in catalogue()}.get(str(rows))
@@ -87,7 +94,7 @@ def new_rows(
             )
         if text.holds_text(path):
             return _recounted(path, columns, likelihood, str(path)), str(path)
-        return _from_file(path, shape, columns, likelihood), str(path)
+        return _from_file(path, data), str(path)
     if text.is_texts(rows):
         return _recounted(rows, columns, likelihood, "rows"), "rows"
     try:
@@ -136,11 +143,14 @@ def _counted(raw: Raw, x: Any, columns: tuple[str, ...] | None, likelihood: str 
     return counts.present(x) if likelihood == "bernoulli" else x
 
 
-def _from_file(
-    path: Path, shape: tuple[int, ...], columns: tuple[str, ...] | None, likelihood: str | None
-) -> np.ndarray:
-    if path.suffix.lower() in (".csv", ".tsv", ".txt") and path.exists() and columns and tables.has_header(path):
-        return np.asarray(tables.read_csv(path, columns).splits["all"].x)
+def _from_file(path: Path, data: Facts) -> np.ndarray:
+    shape, columns, likelihood = data.shape, data.columns, data.likelihood
+    if path.suffix.lower() in (".csv", ".tsv", ".txt") and path.exists():
+        by_name = bool(columns) and tables.has_header(path)
+        raw = tables.read_csv(path, columns if by_name else None)
+        x = raw.splits["all"].x
+        x = x if by_name else _flat(x.reshape(len(x), *raw.shape), shape, str(path))
+        return categories.recoded(x, raw.categories, data.categories, columns or raw.columns, str(path))
     raw = own.read(path)
     x = _counted(raw, raw.splits[_split_of(raw.splits)].x, columns, likelihood, str(path))
     if raw.likelihood == counts.LAW:
@@ -180,6 +190,12 @@ def check(x: Shaped[np.ndarray, "n D"], where: str, data: Facts, *, missing: boo
         if not missing:
             _refuse(np.isnan(x), x, where, "is missing; fill it first with `impute`")
     if data.likelihood == "gaussian":
+        return
+    if data.likelihood == categories.LAW:
+        most = np.asarray([np.inf if names is None else len(names) for names in data.categories or ()])
+        codes = ~np.isnan(x) & np.isfinite(most)
+        bad = codes & ((x < 0) | (x >= most) | (np.fmod(x, 1) != 0))
+        _refuse(bad, x, where, "is not the code of a category, its place among the names of training, from 0")
         return
     if data.likelihood == counts.LAW:
         counts.check(x, where, data.columns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,10 @@ from reverie.errors import ReverieError
 
 #: Bytes of rows looked at in one go, so that passes over a file on disk stay small.
 BLOCK_BYTES = 2**24
+
+
+#: Names of the categories of each column, None for one of numbers.
+Categories = tuple[tuple[str, ...] | None, ...]
 
 
 class Rows(NamedTuple):
@@ -91,6 +96,8 @@ class Raw:
         columns, class_names: names, where there are any.
         notes: what the reader decided, a sentence each.
         likelihood: the law that rows of this kind have unless another is asked for; None: what suits their values.
+        categories: names of the categories whose codes a column holds; None where all columns are numbers.
+        doubts: columns of text that may be no categories, and the line that refuses each unless it is asked for.
     """
 
     splits: Mapping[str, Rows]
@@ -99,6 +106,8 @@ class Raw:
     class_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = field(default=())
     likelihood: str | None = None
+    categories: Categories | None = None
+    doubts: Mapping[int, str] = field(default_factory=dict)
 
 
 def in_memory(x: Any) -> bool:
@@ -131,10 +140,11 @@ def pieces(x: Any) -> Iterator[np.ndarray]:
         yield np.ascontiguousarray(x[start : start + size])
 
 
-def hash_rows(splits: Mapping[str, Rows]) -> str:
+def hash_rows(splits: Mapping[str, Rows], categories: Categories | None = None) -> str:
     """Return the SHA-256 over every split's name, shape, type, bytes (little-endian) and classes.
 
-    The names of classes and columns do not enter, nor where the rows lie.
+    The names of classes and columns do not enter, nor where the rows lie; those of categories do, without which their
+    codes say nothing.
     """
     digest = hashlib.sha256(b"reverie rows 1")
     for split, (x, y) in splits.items():
@@ -144,6 +154,8 @@ def hash_rows(splits: Mapping[str, Rows]) -> str:
             digest.update(piece.astype(kind, copy=False).data)
         if y is not None:
             digest.update(b"|classes|" + np.asarray(y).astype("<i4").tobytes())
+    if categories is not None:
+        digest.update(b"|categories|" + json.dumps(categories).encode())
     return digest.hexdigest()
 
 

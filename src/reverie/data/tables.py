@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,13 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from reverie.data import describe
+from reverie.data.categories import of_text
+from reverie.data.cells import CLASS_COLUMNS, is_missing, is_number
 from reverie.data.classes import coded
 from reverie.data.rows import Raw, Rows
 from reverie.errors import ReverieError
 
-#: What a cell holds when its value is missing (case does not matter).
-MISSING = {"", "na", "nan", "n/a", "null", "none", "?"}
-#: A column of one of these names holds classes (case does not matter).
-CLASS_COLUMNS = ("label", "class", "y", "target")
 DELIMITERS = ",;\t|"
 
 
@@ -35,30 +33,34 @@ class Text:
 
 
 def read_csv(path: Path, only: Sequence[str] | None = None) -> Raw:
-    """Read a table; a column named as in `CLASS_COLUMNS` becomes the classes.
+    """Read a table; a column named as in `CLASS_COLUMNS` becomes the classes, one with text codes of categories.
 
     Args:
         path: the file, UTF-8.
         only: columns to read, in this order, ignoring others (new rows for a trained model).
 
     Raises:
-        ReverieError: for no row, rows of unequal length, a column of strings, or a file that cannot be read.
+        ReverieError: for no row, rows of unequal length, or a file that cannot be read.
     """
     text = _sniff(path)
     names = None if text.names is None else [name.strip() for name in text.names]
     wanted, classes = _wanted(path, names, text.width, only)
     fast = _fast(text)
     cells = None if fast is not None else _cells(text)
-    table = np.stack([_numbers(fast, cells, c, text) for c in wanted], axis=1)
+    found = [_column(fast, cells, c, text) for c in wanted]
+    table = np.stack([values for values, _, _ in found], axis=1)
     y, class_names = None, None
     if classes is not None:
         y, class_names = _classes(fast, cells, classes, text)
         if y is None:
             # A column of real numbers is a measurement, whatever its name.
-            extra = _numbers(fast, cells, classes, text)
-            table, wanted = np.column_stack([table, extra]), [*wanted, classes]
+            found.append(_column(fast, cells, classes, text))
+            table, wanted = np.column_stack([table, found[-1][0]]), [*wanted, classes]
     columns = None if names is None else tuple(names[c] for c in wanted)
-    return Raw({"all": Rows(table, y)}, (table.shape[1],), columns, class_names, text.notes)
+    categories = tuple(categories for _, categories, _ in found) if any(c for _, c, _ in found) else None
+    doubts = {place: doubt for place, (_, _, doubt) in enumerate(found) if doubt is not None}
+    notes = (*text.notes, *_nones(cells, [c for c, (_, names, _) in zip(wanted, found, strict=True) if names], text))
+    return Raw({"all": Rows(table, y)}, (table.shape[1],), columns, class_names, notes, None, categories, doubts)
 
 
 def has_header(path: Path) -> bool:
@@ -90,7 +92,7 @@ def _sniff(path: Path) -> Text:
 
 def _headed(path: Path, delimiter: str | None, cells: list[list[str]]) -> Text:
     first = cells[0]
-    header = any(not is_number(cell) and cell.strip().lower() not in MISSING for cell in first)
+    header = _names(first, cells[1:])
     notes: tuple[str, ...] = ()
     numbered = [cell.strip() for cell in first if cell.strip()]
     if not header and len(numbered) > 2 and len(numbered) >= len(first) - 1:
@@ -99,6 +101,8 @@ def _headed(path: Path, delimiter: str | None, cells: list[list[str]]) -> Text:
         if header:
             notes = ("The first line counts the columns; it is taken as their names.",)
     if not header:
+        if not all(is_number(cell) or is_missing(cell) for cell in first):
+            notes = ("The first line holds numbers; it is taken as a row, not as the columns' names.",)
         return Text(path, delimiter, None, len(first), 0, notes)
     names = tuple(name.strip() or f"unnamed {i + 1}" for i, name in enumerate(first))
     double = next((name for i, name in enumerate(names) if name in names[:i]), None)
@@ -107,6 +111,15 @@ def _headed(path: Path, delimiter: str | None, cells: list[list[str]]) -> Text:
     if len(cells) == 1:
         raise ReverieError(f"{path}: the file has no row below its header; give one row a line")
     return Text(path, delimiter, names, len(names), 1, notes)
+
+
+def _names(first: list[str], below: list[list[str]]) -> bool:
+    """Say whether the first line names the columns: it holds text where numbers stand below it, or no number at all."""
+    words = [c for c, cell in enumerate(first) if not is_number(cell) and not is_missing(cell)]
+    if not any(map(is_number, first)):
+        return bool(words)
+    under = [[row[c] for row in below if c < len(row) and not is_missing(row[c])] for c in words]
+    return any(cells and all(map(is_number, cells)) for cells in under)
 
 
 def _first_lines(path: Path, most: int = 20) -> list[str]:
@@ -198,25 +211,26 @@ def _cells(text: Text) -> list[list[str]]:
     return [cells for _, cells in rows[text.skip :]]
 
 
-def _numbers(
+def _column(
     fast: np.ndarray | None, cells: list[list[str]] | None, column: int, text: Text
-) -> Float[np.ndarray, " n"]:
+) -> tuple[Float[np.ndarray, " n"], tuple[str, ...] | None, str | None]:
+    """Return a column's numbers, or the codes and names of its categories, and what may be wrong with these."""
     if fast is not None:
-        return fast[:, column]
-    found = []
-    for row in cells or []:
-        cell = row[column].strip()
-        if cell.lower() in MISSING:
-            found.append(np.nan)
-        elif is_number(cell):
-            found.append(float(cell))
-        else:
-            where = f"column {text.names[column]!r}" if text.names else f"column {column + 1}"
-            raise ReverieError(
-                f"{text.path}: {where} holds text such as {cell[:20]!r}; leave it out, turn it into numbers, "
-                "or name it 'label' if it holds classes"
-            )
-    return np.asarray(found, np.float64)
+        return fast[:, column], None, None
+    own = [row[column].strip() for row in cells or []]
+    if not all(is_number(cell) or is_missing(cell) for cell in own):
+        return of_text(own, describe.label(column, text.names))
+    return np.asarray([np.nan if is_missing(cell) else float(cell) for cell in own], np.float64), None, None
+
+
+def _nones(cells: list[list[str]] | None, columns: list[int], text: Text) -> list[str]:
+    """Return what is said of columns of text in which a word stands for a missing value that may be a category."""
+    notes = []
+    for column in columns:
+        if count := sum(row[column].strip().lower() == "none" for row in cells or []):
+            which = describe.label(column, text.names)
+            notes.append(f"C{which[1:]}: 'none' in {count:,} cells is taken as missing; a category needs another word.")
+    return notes
 
 
 def _classes(
@@ -225,20 +239,11 @@ def _classes(
     name = text.names[column] if text.names else str(column)
     values = fast[:, column] if fast is not None else np.asarray([row[column].strip() for row in cells or []])
     if values.dtype.kind == "U":
-        if any(value.lower() in MISSING for value in values):
-            row = next(i for i, value in enumerate(values) if value.lower() in MISSING)
+        if any(map(is_missing, values)):
+            row = next(i for i, value in enumerate(values) if is_missing(value))
             raise ReverieError(f"{text.path}: row {row + 1} has no class in column {name!r}; give it one")
         if all(is_number(value) for value in values):
             values = values.astype(np.float64)
     if values.dtype.kind == "f" and (not np.isfinite(values).all() or (values != np.round(values)).any()):
         return None, None
     return coded(values, f"{text.path}: column {name!r}")
-
-
-#: A number as numpy reads it, not Python's own ``1_000``.
-_NUMBER = re.compile(r"\s*[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|inf(inity)?|nan)\s*", re.IGNORECASE)
-
-
-def is_number(cell: str) -> bool:
-    """Say whether a cell is a number."""
-    return _NUMBER.fullmatch(cell) is not None

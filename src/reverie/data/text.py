@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from reverie.data import counts, folders, images, tables
+from reverie.data.cells import is_number
 from reverie.data.rows import Raw, Rows
 from reverie.errors import ReverieError
 
@@ -57,11 +58,11 @@ def is_prose(path: Path) -> bool:
     for delimiter in (*tables.DELIMITERS, None):
         cells = [line.split(delimiter) for line in body]
         if len(cells[0]) > 1 and {len(row) for row in cells} == {len(cells[0])}:
-            numeric = [all(tables.is_number(cell) for cell in column) for column in zip(*cells, strict=True)]
+            numeric = [all(is_number(cell) for cell in column) for column in zip(*cells, strict=True)]
             if (any(numeric) and delimiter is not None) or all(numeric):
                 return False
     tokens = [token for line in body for token in re.split(rf"[\s{tables.DELIMITERS}]+", line) if token]
-    return 2 * sum(map(tables.is_number, tokens)) < len(tokens)
+    return 2 * sum(map(is_number, tokens)) < len(tokens)
 
 
 def read(path: Path) -> Raw:

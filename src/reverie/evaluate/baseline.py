@@ -2,7 +2,8 @@ r"""The least a model must beat: columns that know nothing of each other.
 
 .. math:: \log p(x) = \sum_d \log p_d(x_d), \qquad p_d \text{ fitted to column d of the training rows},
 
-a Bernoulli or categorical law with one pseudo-count for each value (so that no value is impossible), or a Gaussian.
+a Bernoulli or categorical law with one pseudo-count for each value (so that no value is impossible), or a Gaussian; of
+mixed columns each its own.
 Of word counts it is the unigram model: words drawn one by one from their frequencies in the training documents (each
 seen once more), given how many there are; its log-likelihood is of the counts, with the multinomial coefficient.
 """
@@ -41,6 +42,7 @@ def independent_rows(data: Dataset, split: str = "test") -> Float[np.ndarray, " 
         "gaussian": _Gaussian,
         "categorical": _Categorical,
         "counts": _Counts,
+        "mixed": _Mixed,
     }
     score = laws[data.likelihood](data)
     values = [score(rows.astype(np.float64)) - log_scales(data, rows) for rows, _ in data.blocks(split, _BLOCK)]
@@ -78,23 +80,40 @@ class _Gaussian:
         # is left of its variance is the rounding of float32.
         self.variance = np.where(variance > 1e-9, variance, 1.0)
 
-    def __call__(self, x: np.ndarray) -> Float[np.ndarray, " n"]:
+    def cells(self, x: np.ndarray) -> Float[np.ndarray, "n D"]:
         cells = -0.5 * (np.log(2 * np.pi * self.variance) + (x - self.mean) ** 2 / self.variance)
-        return np.where(np.isnan(x), 0.0, cells).sum(axis=1)
+        return np.where(np.isnan(x), 0.0, cells)
+
+    def __call__(self, x: np.ndarray) -> Float[np.ndarray, " n"]:
+        return self.cells(x).sum(axis=1)
 
 
 class _Categorical:
     def __init__(self, data: Dataset) -> None:
-        counts = np.ones((data.width, data.levels))
-        for rows, _ in data.blocks("train", _BLOCK):
-            for level in range(data.levels):
-                counts[:, level] += (rows == level).sum(axis=0)
-        self.table = np.log(counts / counts.sum(axis=1, keepdims=True))
+        levels = np.asarray(data.column_levels)[:, None]
+        counts = data.level_counts + (np.arange(data.level_counts.shape[1]) < levels)
+        self.table = np.log(np.maximum(counts, 1) / np.maximum(counts.sum(axis=1, keepdims=True), 1))
+
+    def cells(self, x: np.ndarray) -> Float[np.ndarray, "n D"]:
+        # Of numbers, which have no code, any will do.
+        codes = np.clip(np.nan_to_num(x), 0, self.table.shape[1] - 1).astype(np.int64)
+        return np.where(np.isnan(x), 0.0, self.table[np.arange(x.shape[1]), codes])
 
     def __call__(self, x: np.ndarray) -> Float[np.ndarray, " n"]:
-        column = np.arange(x.shape[1])
-        cells = self.table[column, np.nan_to_num(x).astype(np.int64)]
-        return np.where(np.isnan(x), 0.0, cells).sum(axis=1)
+        return self.cells(x).sum(axis=1)
+
+
+class _Mixed:
+    def __init__(self, data: Dataset) -> None:
+        self.coded = np.asarray(data.column_levels) > 0
+        self.numbers = _Gaussian(data)
+        self.names = _Categorical(data) if self.coded.any() else None
+
+    def __call__(self, x: np.ndarray) -> Float[np.ndarray, " n"]:
+        cells = self.numbers.cells(x)
+        if self.names is not None:
+            cells = np.where(self.coded, self.names.cells(x), cells)
+        return cells.sum(axis=1)
 
 
 class _Counts:

@@ -5,8 +5,8 @@ that; it leaves :math:`p(x_{miss}, h \mid x_{known})` invariant.  The answer is 
 :math:`\mathbb E[x_{miss} \mid h]` over the second half of the sweeps, whose expectation is
 :math:`\mathbb E[x_{miss} \mid x_{known}]`; until then a sweep's own conditional mean stands for it.
 
-A model that gives missing cells their law given any known ones (`abilities.Completes`) sweeps nothing: what it says is
-exact at once, means of the cells or one draw of all of them together.
+A model that gives missing cells their law given any known ones (`abilities.Completes`) sweeps nothing: it says it at
+once, by a formula or by particles: means of the cells, or one draw of all of them together.
 
 References: Salakhutdinov & Hinton, *Deep Boltzmann Machines*, 2009; Smolensky 1986 (completion by harmony).
 """
@@ -24,6 +24,9 @@ from jaxtyping import Array, PyTree
 from reverie.evaluate.chains import clamped_sweep
 from reverie.evaluate.rows import row_key
 from reverie.prob.abilities import Completes
+
+#: Rows whose missing cells are filled in together.
+_TOGETHER = 20
 
 
 class Fixed(NamedTuple):
@@ -83,11 +86,13 @@ class Told(NamedTuple):
 
 @eqx.filter_jit
 def _told(model: Any, fixed: Fixed, seed: Array, draw: bool) -> Array:
-    def one(x: Array, known: Array, own: Array, y: Array | None) -> Array:
-        return model.draw_missing(row_key(seed, own), x, known, y) if draw else model.complete(x, known, y)
+    def one(row: tuple[Array, Array, Array, Array | None]) -> Array:
+        x, known, own, y = row
+        fill = model.draw_missing if draw else model.complete
+        return fill(row_key(seed, own), x, known, y)
 
-    axes = (0, 0, 0, None if fixed.given is None else 0)
-    return jax.vmap(one, in_axes=axes)(fixed.known, fixed.mask, fixed.words, fixed.given)
+    # Some at once: a model may have hundreds of particles for each.
+    return jax.lax.map(one, (fixed.known, fixed.mask, fixed.words, fixed.given), batch_size=_TOGETHER)
 
 
 @eqx.filter_jit

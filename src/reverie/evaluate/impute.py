@@ -7,7 +7,7 @@ where the row's known cells are if that is further: a net that makes its own gue
 data for good (a VAE of colour pictures: 473 times their variance after 100 rounds instead of 0.9).  The error after
 each iteration is the squared error of the missing cells divided by their number.
 
-A model of the cells' law given any others (`abilities.Completes`) gives it at once, exactly: their means, or a draw.
+A model of the cells' law given any others (`abilities.Completes`) gives it at once: their means, or a draw.
 
 An energy needs no guess either: with the known cells held, its own sweeps draw the others from
 :math:`p(x_{miss} \mid x_{known})` (`completion`), and the answer is their mean.
@@ -164,7 +164,8 @@ def centre_of(data: Dataset) -> Float[np.ndarray, " D"] | None:
     Real rows are scaled to mean 0 and variance 1, so that N(0, 1) is where they are.  The mean is not computed from
     the rows: what is filled in must not depend on whether the training data are at hand.  A constant column gives NaN.
     """
-    return np.where(data.constant, np.float32(np.nan), np.float32(0)) if data.likelihood == "gaussian" else None
+    real = data.likelihood in ("gaussian", "mixed")
+    return np.where(data.constant, np.float32(np.nan), np.float32(0)) if real else None
 
 
 @eqx.filter_jit

@@ -67,7 +67,7 @@ def judged_view(data: Dataset, asked: str = NAME, what: str = "windows") -> Data
     Raises:
         ReverieError: for rows between which there is no distance to go by: categories, counts, missing cells.
     """
-    if data.likelihood in ("categorical", "counts"):
+    if data.likelihood in ("categorical", "counts", "mixed"):
         raise ReverieError(
             f"{asked}: {data.name} has {data.likelihood} rows, and {what} are of real or binary values; leave it out"
         )

@@ -73,6 +73,11 @@ def capabilities(name: str) -> list[str]:
     return able + ["class-conditional"] * ("conditional" in settings.describe(load_module(name).recipe))
 
 
+def takes_mixed(name: str) -> bool:
+    """Say whether a model takes tables whose columns are numbers and categories (its class says ``mixed``)."""
+    return bool(getattr(model_class(name), "mixed", False))
+
+
 def entry(name: str) -> dict[str, Any]:
     """Return what the index says of one model."""
     module = load_module(name)

@@ -69,14 +69,27 @@ class Reconstructs(Protocol):
 
 @runtime_checkable
 class Completes(Protocol):
-    """Gives missing cells their law given any known ones, exactly: `reverie impute` needs no guess."""
+    """Gives missing cells their law given any known ones: `reverie impute` needs no guess."""
 
-    def complete(self, x: Row, known: Bool[Array, " D"], given: Given = None) -> Row:
-        """Return x with E[cell | known cells] in place of each cell that is not known."""
+    def complete(self, key: PRNGKeyArray, x: Row, known: Bool[Array, " D"], given: Given = None) -> Row:
+        """Return x with E[cell | known cells], or the most probable category, in place of what is not known.
+
+        A model that has that mean as a formula does not use `key`.
+        """
         ...
 
     def draw_missing(self, key: PRNGKeyArray, x: Row, known: Bool[Array, " D"], given: Given = None) -> Row:
         """Return x with a draw from p(missing cells | known cells), of all of them together."""
+        ...
+
+
+@runtime_checkable
+class Blames(Protocol):
+    """Says how likely each cell is beside the others: `reverie score` tells which columns make a row odd."""
+
+    def cell_log_probs(self, x: Row, given: Given = None) -> Float[Array, " D"]:
+        """Return log p(cell | other cells) of each cell, others being all of them or those before it in an order; 0
+        where the cell is missing."""
         ...
 
 

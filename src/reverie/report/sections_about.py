@@ -43,6 +43,7 @@ def command(run: RunView) -> str:
             words += [f"--{key.replace('_', '-')}", str(asked[key])]
     if asked.get("seed"):
         words += ["--data-seed", str(asked["seed"])]
+    words += ["--categories", ",".join(asked["categories"])] if asked.get("categories") else []
     words += ["--refit"] if asked.get("refit") else []
     words += ["--seed", str(record.get("seed", 0))]
     plan = record.get("plan") or {}

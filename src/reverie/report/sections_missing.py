@@ -13,7 +13,7 @@ from reverie.report.reading import RunView
 #: Iterations of an imputation that a page shows, and how many rows.
 _FRAMES, _SHOWN = (1, 5, 20), 8
 #: What is kept of each way to fill in, and its decimals.
-_SCORES = (("mean squared error", 4), ("PSNR, dB", 2), ("log-loss, nats a cell", 4))
+_SCORES = (("mean squared error", 4), ("PSNR, dB", 2), ("log-loss, nats a cell", 4), ("wrong categories", 3))
 
 
 def imputation(run: RunView) -> Section | None:
@@ -26,7 +26,7 @@ def imputation(run: RunView) -> Section | None:
     if run.array_names("chains"):
         lead = "Some cells are hidden; known ones held, the model's chains draw the others, and their mean is given."
     elif at_once:
-        lead = "Some cells are hidden; the model says the mean of each given the others, in one pass of its network."
+        lead = "Some cells are hidden; the model has their law given the known ones, and says the mean of each."
     section = Section("imputation", "Missing values", lead)
     errors = {rule: e for rule, e in errors.items() if e.size and not at_once}
     for rule, name in rules.items():
@@ -55,7 +55,8 @@ def _ways(run: RunView, rules: Mapping[str, str]) -> Block | None:
     ]
     head = ["hidden", "filled in by", *(_SCORES[i][0] for i in kept)]
     caption = "On the hidden cells alone."
-    caption += " For the log-loss, no prediction is surer than 0.001 from 0 or 1." if len(_SCORES) - 1 in kept else ""
+    caption += " For the log-loss, no prediction is surer than 0.001 from 0 or 1." if 2 in kept else ""
+    caption += " The squared error is that of numbers, in variances of their columns." if 3 in kept else ""
     return blocks.table(head, rows, caption, numeric=range(2, len(head)))
 
 

@@ -45,7 +45,7 @@ class Scale(NamedTuple):
 def scale_of(run: RunView, *parts: Float[np.ndarray, "n D"]) -> Scale:
     """Return the scale for rows that are looked at together: of real values each column's own, else from 0 to 1."""
     rows = np.concatenate([part.astype(np.float64) for part in parts])
-    if run.data.get("likelihood") != "gaussian":
+    if run.data.get("likelihood") not in ("gaussian", "mixed"):
         ends = np.zeros(rows.shape[1]), np.ones(rows.shape[1])
         return Scale(*ends, ("0", "1"), "Pale is 0, full colour 1.")
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-r"""MADE, the masked autoencoder: an exact likelihood of binary rows in one pass of a deep network.
+r"""MADE, the masked autoencoder: an exact likelihood of binary rows and mixed tables in one pass of a deep network.
 
 An autoencoder whose weights are masked so that output d sees no cell but those before it in an order o. Cell
 :math:`o_d` has degree d, each unit k of layer l a degree :math:`m^l(k)` between the least of the layer below and D - 1,
@@ -10,11 +10,17 @@ and (the paper's letters)
     a = (V \odot M^V) h^L + (A \odot M^A) x + c, \quad M^V_{dk} = 1_{d > m^L(k)}, \ M^A_{dd'} = 1_{d > d'},
 
 so that :math:`p(x) = \prod_d \sigma(a_d)^{x_d}(1 - \sigma(a_d))^{1 - x_d}` is a law: it is what `evaluate` tells, of
-kind ``exact``.  All conditionals of a row cost one pass, where `nade` goes through the cells; a draw costs D passes.
+kind ``exact``.  Of a number or a category x holds what the network sees and a what it says of it (`nn.cells`): features
+and outputs have the degree of their cell.  All conditionals of a row cost one pass, where `nade` goes through the
+cells; a draw costs D passes.
 
 With `masks` above 1 there are as many orders and sets of degrees, of which each step takes one at random; the model
 is then their equal mixture, :math:`\log p(x) = \log \frac1M \sum_i p_i(x)`, a law again, and ``evaluate --samples n``
 mixes other numbers of them.  Masks are not stored: they follow from the degrees that the model holds.
+
+Missing cells of rows to learn from are shown as missing, and not said; log p(x) is that of the cells that are there,
+each given those before it that are, and need not agree with a marginal of the law of whole rows.  By that law they are
+filled in, by particles (`_particles`).
 
 Traps: one mask overfits less with fewer units, many masks need more units and longer training.
 
@@ -40,12 +46,11 @@ from reverie.models.directed._autoregressive import (
     drawn_order,
     explicit_recipe,
     layered,
-    require_binary,
-    require_whole,
     require_widths,
 )
 from reverie.nn.blocks import ACTIVATIONS, Linear
-from reverie.nn.laws import Mean, base_logits, bernoulli_log_prob
+from reverie.nn.cells import Cells
+from reverie.prob.contracts import Given
 from reverie.train.optimise import Adam
 from reverie.train.recipe import Brief, Recipe
 
@@ -67,6 +72,7 @@ PRESETS = {
     "fast": {"epochs": 50},
     "digits": {"hidden": (200,), "masks": 8, "batch": 50, "rate": 3e-3, "schedule": "steps", "epochs": 200},
     "masks": {"masks": 8},
+    "table": {"hidden": (100,), "batch": 50, "epochs": 60},
 }
 
 TINY = {"hidden": (32,), "batch": 20, "rate": 1e-2, "epochs": 15}
@@ -79,14 +85,14 @@ class MADE(Mixture):
 
     Attributes:
         layers: W^l and b^l, from the data upwards, and last V and c.
-        direct: A, from cells to cells; None without.
+        direct: A, from features of cells to outputs; None without.
         places: degree of each cell, 0 for the one that is said first; a row for each law.
         degrees: of the units, layer by layer.
         activation: g.
     """
 
     layers: tuple[Linear, ...]
-    direct: Float[Array, "D D"] | None
+    direct: Float[Array, "F P"] | None
     places: Int[Array, "M D"]
     degrees: tuple[Int[Array, "M _"], ...]
     activation: str = eqx.field(static=True)
@@ -95,37 +101,46 @@ class MADE(Mixture):
     def members(self) -> int:
         return len(self.places)
 
-    def logits(self, x: Float[Array, " D"], member: int | Int[Array, ""] = 0) -> Float[Array, " D"]:
-        """Return the logits of p(cell = 1 | cells before it) by one of the laws."""
+    def says(self, x: Float[Array, " D"], member: int | Int[Array, ""] = 0) -> Float[Array, "D most"]:
+        """Return the outputs of p(cell | cells before it) by one of the laws."""
         place, units = self.places[member], [degree[member] for degree in self.degrees]
-        h, below = x, place
+        layout, seen = self.cells.layout, self.cells.seen(x)
+        # Features and outputs have the degree of their cell.
+        first, final = place[layout.cell], place[layout.says]
+        h, below = seen, first
         for layer, above in zip(self.layers[:-1], units, strict=True):
             # A unit of degree m sees cells 0 to m; the last cell is seen by none, so that degrees end at D - 2.
             mask = below[:, None] <= above[None, :]
             h = ACTIVATIONS[self.activation](h @ (layer.weight * mask) + layer.bias)
             below = above
         last = self.layers[-1]
-        a = h @ (last.weight * (below[:, None] < place[None, :])) + last.bias
-        return a if self.direct is None else a + x @ (self.direct * (place[:, None] < place[None, :]))
+        a = h @ (last.weight * (below[:, None] < final[None, :])) + last.bias
+        if self.direct is not None:
+            a = a + seen @ (self.direct * (first[:, None] < final[None, :]))
+        return self.cells.spread(a)
 
     def member_log_prob(self, x: Float[Array, " D"], member: int | Int[Array, ""]) -> Float[Array, ""]:
-        return bernoulli_log_prob(x, self.logits(x, member)).sum()
+        return self.cells.log_prob(self.says(x, member), x).sum()
 
-    def member_sample(
-        self, key: PRNGKeyArray, member: int | Int[Array, ""]
-    ) -> tuple[Float[Array, " D"], Float[Array, " D"]]:
-        """Draw the cells in turn, a pass each."""
-        order = jnp.argsort(self.places[member])
+    def cell_log_probs(self, x: Float[Array, " D"], given: Given = None) -> Float[Array, " D"]:
+        """Return log p(cell | cells before it) of each cell, the mean over the orders; 0 of one that is missing."""
+        each = jax.lax.map(lambda i: self.cells.log_prob(self.says(x, i), x), jnp.arange(self.members))
+        return each.mean(axis=0)
 
-        def cell(said: tuple[Array, Array], own: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
-            x, p = said
-            coin, d = own
-            mean = jax.nn.sigmoid(self.logits(x, member)[d])
-            return (x.at[d].set(jax.random.bernoulli(coin, mean)), p.at[d].set(mean)), None
+    def order_of(self, member: int | Int[Array, ""]) -> Int[Array, " D"]:
+        return jnp.argsort(self.places[member])
 
-        blank = jnp.zeros_like(self.layers[-1].bias)
-        said, _ = jax.lax.scan(cell, (blank, blank), (jax.random.split(key, order.size), order))
-        return said
+    def begin(self) -> Float[Array, " D"]:
+        # What stands where nothing was seen yet is masked.
+        return jnp.zeros(self.cells.width)
+
+    def told(
+        self, state: Float[Array, " D"], member: int | Int[Array, ""], cell: Int[Array, ""]
+    ) -> Float[Array, " most"]:
+        return self.says(state, member)[cell]
+
+    def grown(self, state: Float[Array, " D"], cell: Int[Array, ""], x: Float[Array, ""]) -> Float[Array, " D"]:
+        return state.at[cell].set(x)
 
     def ensemble(self, n: int) -> MADE:
         """Return the equal mixture of n masks; those past the ones that were learnt with are drawn anew."""
@@ -154,15 +169,15 @@ def batch_log_probs(model: MADE, x: Float[Array, "B D"], key: PRNGKeyArray) -> F
 
 
 def untrained(
-    key: PRNGKeyArray, mean: Mean, hidden: tuple[int, ...], masks: int, direct: bool, activation: str
-) -> MADE:
-    """Return random weights, and biases at which cells are independent columns of the data's `mean`."""
-    bias = base_logits(mean)
-    columns, layers = bias.size, layered(jax.random.split(key, len(hidden) + 1), hidden, bias)
+    key: PRNGKeyArray, cells: Cells, base: Float[Array, " P"], hidden: tuple[int, ...], masks: int, direct: bool,
+    activation: str,
+) -> MADE:  # fmt: skip
+    """Return random weights, and biases `base`, at which cells are independent columns."""
+    columns, layers = cells.width, layered(jax.random.split(key, len(hidden) + 1), hidden, cells, base)
     sets = zip(*(drawn_degrees(i, columns, hidden) for i in range(masks)), strict=True)
     places, *degrees = (jnp.asarray(np.stack(one)) for one in sets)
-    blank = jnp.zeros((columns, columns)) if direct else None
-    return MADE(layers, blank, places, tuple(degrees), activation)
+    blank = jnp.zeros((cells.features, cells.outputs)) if direct else None
+    return MADE(cells, layers, blank, places, tuple(degrees), activation)
 
 
 def recipe(
@@ -171,6 +186,8 @@ def recipe(
     hidden: tuple[int, ...] = (500,),
     masks: int = 1,
     direct: bool = True,
+    components: int = 5,
+    floor: float = 0.01,
     activation: Literal["relu", "tanh", "softplus", "silu"] = "relu",
     batch: int = 100,
     rate: float = 1e-3,
@@ -185,6 +202,8 @@ def recipe(
         hidden: widths of the hidden layers, from the data upwards.
         masks: orders of the cells, each with degrees of its own; the model is their mixture.
         direct: connect cells to the cells after them.
+        components: Gaussians of the mixture that a number is said by (C).
+        floor: their least standard deviation, in standard deviations of the column.
         activation: of the hidden layers.
         batch: rows per step.
         rate: learning rate.
@@ -193,12 +212,11 @@ def recipe(
         select: which weights count: best on validation, last, or an exponential average.
         valid_every: epochs between validations (default: a fiftieth of the plan).
     """
-    require_binary(brief.data, "a made")
-    require_whole(brief.data, "a made")
     require_widths(hidden)
     if masks < 1:
         raise ReverieError(f"masks: {masks} is not a number of masks; give 1 or more")
-    model = untrained(brief.key, brief.data.mean, hidden, masks, direct, activation)
+    cells = Cells.of(brief.data, components, floor)
+    model = untrained(brief.key, cells, cells.base(brief.data), hidden, masks, direct, activation)
     return model, explicit_recipe(
         brief, batch_log_probs, validator(), batch=batch, rate=rate, schedule_name=schedule, adam=adam, select=select,
         valid_every=valid_every,

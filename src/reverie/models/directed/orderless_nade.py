@@ -7,6 +7,9 @@ A deep network is told which cells are known, m in {0, 1}^D, beside their values
     h^1 = g(W^\top (m \odot x) + U^\top m + b^1), \quad h^l = g(W^{l\top} h^{l-1} + b^l), \qquad
     p(x_j = 1 \mid x_m) = \sigma(V_j h^L + c_j).
 
+Of a number or a category the network sees its standardised value or an indicator of each category, and says a mixture
+of C Gaussians or a softmax (`nn.cells`).
+
 Each step draws an order o and a place d of every row anew and ascends
 
 .. math:: \frac{D}{D - d + 1} \sum_{j \notin m} \log p(x_j \mid x_m), \qquad m = \{o_1, \dots, o_{d-1}\},
@@ -21,9 +24,10 @@ for each cell.  The model is the equal mixture of `orderings` of them (EoNADE),
 a law again: `evaluate` tells it, of kind ``exact``, and ``--samples 128`` mixes as many orders.
 
 Missing cells: known ones come first, in whatever order, and the network says the others given them.
-:math:`\mathbb E[x_j \mid x_m]` of each missing cell is one pass (`impute`); a draw of all of them together says them
-in a random order (``impute --draw``).  Rows to learn from may have missing cells, which are then neither shown nor
-said: D is the number of cells that are there, and log p(x) is that of those, each order skipping the others.
+:math:`\mathbb E[x_j \mid x_m]` of each missing cell, of categories the most probable, is one pass (`impute`); a draw of
+all of them together says them in a random order (``impute --draw``).  Rows to learn from may have missing cells,
+which are then neither shown nor said: D is the number of cells that are there, and log p(x) is that of those, each
+order skipping the others.
 
 Traps: the law of the known cells is one for each set of them and no marginal of that of whole rows; so are the means of
 missing ones, said in one pass.  The reported bound by single orders is a nat or two below the ensemble's number; say
@@ -51,11 +55,10 @@ from reverie.models.directed._autoregressive import (
     drawn_order,
     explicit_recipe,
     layered,
-    require_binary,
     require_widths,
 )
 from reverie.nn.blocks import ACTIVATIONS, Linear
-from reverie.nn.laws import Mean, base_logits, bernoulli_log_prob
+from reverie.nn.cells import Cells
 from reverie.prob.contracts import Given
 from reverie.train.optimise import Adam
 from reverie.train.recipe import Brief, Recipe
@@ -78,14 +81,12 @@ PRESETS = {
     "fast": {"epochs": 100},
     "digits": {"hidden": (200,), "batch": 50, "rate": 3e-3, "schedule": "steps", "epochs": 300},
     "deep": {"hidden": (500, 500)},
+    "table": {"hidden": (100,), "batch": 50, "rate": 3e-3, "epochs": 200},
 }  # fmt: skip
 
 TINY = {"hidden": (32,), "orderings": 2, "batch": 20, "rate": 1e-2, "epochs": 30}
 
 CLAIMS: tuple[Claim, ...] = ()
-
-#: What a pass says: logits of all cells.
-Logits = Float[Array, " D"]
 
 
 class OrderlessNADE(Mixture):
@@ -99,7 +100,7 @@ class OrderlessNADE(Mixture):
     """
 
     layers: tuple[Linear, ...]
-    flags: Float[Array, "D F"]
+    flags: Float[Array, "D G"]
     orders: Int[Array, "O D"]
     activation: str = eqx.field(static=True)
 
@@ -107,17 +108,16 @@ class OrderlessNADE(Mixture):
     def members(self) -> int:
         return len(self.orders)
 
-    def logits(self, x: Float[Array, " D"], known: Bool[Array, " D"]) -> Logits:
-        """Return the logits of p(cell = 1 | known cells) of all cells; those of known ones say nothing."""
-        # A cell that is not there may be NaN, and nought times that is no nought.
-        seen = jnp.where(known, x, 0.0)
+    def says(self, x: Float[Array, " D"], known: Bool[Array, " D"]) -> Float[Array, "D most"]:
+        """Return the outputs of p(cell | known cells) of all cells; those of known ones say nothing."""
         last = self.layers[-1]
-        return self._top(self._field(seen, known.astype(seen.dtype))) @ last.weight + last.bias
+        return self.cells.spread(self._top(self._field(x, known)) @ last.weight + last.bias)
 
-    def _field(self, seen: Float[Array, " D"], known: Float[Array, " D"]) -> Float[Array, " F"]:
-        return self.layers[0](seen) + known @ self.flags
+    def _field(self, x: Float[Array, " D"], known: Bool[Array, " D"]) -> Float[Array, " G"]:
+        """Return the field of the first layer; a cell that is not known may be NaN, and leaves nothing there."""
+        return self.layers[0](self.cells.seen(jnp.where(known, x, jnp.nan))) + known.astype(x.dtype) @ self.flags
 
-    def _top(self, field: Float[Array, " F"]) -> Float[Array, " G"]:
+    def _top(self, field: Float[Array, " G"]) -> Float[Array, " H"]:
         """Return the last hidden layer, of the first one's field."""
         act = ACTIVATIONS[self.activation]
         h = act(field)
@@ -125,59 +125,59 @@ class OrderlessNADE(Mixture):
             h = act(layer(h))
         return h
 
+    def _of(self, cell: Int[Array, ""], x: Float[Array, ""]) -> Float[Array, " G"]:
+        """Return what a cell adds to the field; nothing where it is missing."""
+        here = self.cells.seen_of(jnp.where(jnp.isnan(x), 0.0, x), cell) @ self.cells.rows_of(
+            self.layers[0].weight, cell
+        )
+        return jnp.where(jnp.isnan(x), 0.0, here + self.flags[cell])
+
+    def order_of(self, member: int | Int[Array, ""]) -> Int[Array, " D"]:
+        return self.orders[member]
+
+    def begin(self) -> Float[Array, " G"]:
+        return self.layers[0].bias
+
+    def told(
+        self, state: Float[Array, " G"], member: int | Int[Array, ""], cell: Int[Array, ""]
+    ) -> Float[Array, " most"]:
+        last = self.layers[-1]
+        return self.cells.spread_of(last.weight.T, cell) @ self._top(state) + self.cells.spread_of(last.bias, cell)
+
+    def grown(self, state: Float[Array, " G"], cell: Int[Array, ""], x: Float[Array, ""]) -> Float[Array, " G"]:
+        return state + self._of(cell, x)
+
     def member_log_prob(self, x: Float[Array, " D"], member: int | Int[Array, ""]) -> Float[Array, ""]:
         r"""Return :math:`\log p_o(x)` by the order of that number; the first field grows by a cell at a time."""
-        order, last = self.orders[member], self.layers[-1]
 
-        def cell(field: Array, own: tuple[Array, ...]) -> tuple[Array, Array]:
-            x, w, u, v, c = own
-            there = ~jnp.isnan(x)
-            value = jnp.where(there, x, 0.0)
-            said = bernoulli_log_prob(value, self._top(field) @ v + c)
-            return field + there * (value * w + u), there * said
+        def one(field: Array, cell: Array) -> tuple[Array, Array]:
+            said = self.cells.log_prob(self.told(field, member, cell), x[cell], cell)
+            return self.grown(field, cell, x[cell]), said
 
-        _, said = jax.lax.scan(cell, self.layers[0].bias, (x[order], *self._in(order, last)))
+        _, said = jax.lax.scan(one, self.begin(), self.orders[member])
         return said.sum()
 
-    def _in(self, order: Int[Array, " D"], last: Linear) -> tuple[Array, Array, Array, Array]:
-        return self.layers[0].weight[order], self.flags[order], last.weight.T[order], last.bias[order]
+    def cell_log_probs(self, x: Float[Array, " D"], given: Given = None) -> Float[Array, " D"]:
+        """Return log p(cell | all others that are there) of each cell; 0 of one that is missing."""
+        whole = self._field(x, ~jnp.isnan(x))
 
-    def member_sample(
-        self, key: PRNGKeyArray, member: int | Int[Array, ""]
-    ) -> tuple[Float[Array, " D"], Float[Array, " D"]]:
-        """Draw the cells in the order of that number; return the row and the probability that each was drawn with."""
-        nothing = jnp.zeros(self.orders.shape[1], bool)
-        return self._said(key, jnp.zeros(nothing.shape), nothing, self.orders[member])
+        def one(cell: Array) -> Array:
+            return self.cells.log_prob(self.told(whole - self._of(cell, x[cell]), 0, cell), x[cell], cell)
 
-    def _said(
-        self, key: PRNGKeyArray, x: Float[Array, " D"], known: Bool[Array, " D"], order: Int[Array, " D"]
-    ) -> tuple[Float[Array, " D"], Float[Array, " D"]]:
-        """Draw what is not known in an order, given what is; return x and the cells' probabilities (x if known)."""
-        start = self._field(jnp.where(known, x, 0.0), known.astype(x.dtype))
+        return jax.lax.map(one, jnp.arange(x.size))
 
-        def cell(field: Array, own: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
-            coin, x, fixed, w, u, v, c = own
-            p = jax.nn.sigmoid(self._top(field) @ v + c)
-            drawn = jax.random.bernoulli(coin, p).astype(p.dtype)
-            # What is known is in the field from the start.
-            grown = jnp.where(fixed, field, field + drawn * w + u)
-            return grown, (jnp.where(fixed, x, drawn), jnp.where(fixed, x, p))
-
-        coins = jax.random.split(key, order.size)
-        _, said = jax.lax.scan(cell, start, (coins, x[order], known[order], *self._in(order, self.layers[-1])))
-        drawn, p = (jnp.zeros_like(one).at[order].set(one) for one in said)
-        return drawn, p
-
-    def complete(self, x: Float[Array, " D"], known: Bool[Array, " D"], given: Given = None) -> Float[Array, " D"]:
-        """Return x with E[cell | known cells] in place of the others, in one pass."""
-        return jnp.where(known, x, jax.nn.sigmoid(self.logits(x, known)))
+    def complete(
+        self, key: PRNGKeyArray, x: Float[Array, " D"], known: Bool[Array, " D"], given: Given = None
+    ) -> Float[Array, " D"]:
+        """Return x with E[cell | known cells] (or the most probable category) in place of the others, in one pass."""
+        return jnp.where(known, x, self.cells.mean(self.says(x, known)))
 
     def draw_missing(
         self, key: PRNGKeyArray, x: Float[Array, " D"], known: Bool[Array, " D"], given: Given = None
     ) -> Float[Array, " D"]:
         """Return x with all other cells drawn together, in a random order."""
         which, rest = jax.random.split(key)
-        return self._said(rest, x, known, jax.random.permutation(which, x.size))[0]
+        return self.in_turn(rest, 0, jax.random.permutation(which, x.size), self._field(x, known), x, known)[0]
 
     def ensemble(self, n: int) -> OrderlessNADE:
         """Return the mixture of n orders; those past the model's own are drawn by their numbers."""
@@ -199,9 +199,8 @@ def row_estimate(
     model: OrderlessNADE, x: Float[Array, " D"], known: Bool[Array, " D"], weight: Float[Array, ""]
 ) -> Float[Array, ""]:
     r"""Return :math:`\frac{D}{D - d + 1}\sum_{j \notin m} \log p(x_j \mid x_m)`, of the cells there are."""
-    there = ~jnp.isnan(x)
-    said = bernoulli_log_prob(jnp.where(there, x, 0.0), model.logits(x, known))
-    return weight * jnp.where(there & ~known, said, 0.0).sum()
+    said = model.cells.log_prob(model.says(x, known), x)
+    return weight * jnp.where(known, 0.0, said).sum()
 
 
 def batch_estimates(model: OrderlessNADE, x: Float[Array, "B D"], key: PRNGKeyArray) -> Float[Array, " B"]:
@@ -213,13 +212,14 @@ def batch_estimates(model: OrderlessNADE, x: Float[Array, "B D"], key: PRNGKeyAr
     return jax.vmap(one)(jax.random.split(key, len(x)), x)
 
 
-def untrained(key: PRNGKeyArray, mean: Mean, hidden: tuple[int, ...], orderings: int, activation: str) -> OrderlessNADE:
-    """Return random weights, and biases at which cells are independent columns of the data's mean."""
-    bias = base_logits(mean)
+def untrained(
+    key: PRNGKeyArray, cells: Cells, base: Float[Array, " P"], hidden: tuple[int, ...], orderings: int, activation: str
+) -> OrderlessNADE:
+    """Return random weights, and biases `base`, at which cells are independent columns."""
     keys = jax.random.split(key, len(hidden) + 2)
-    flags = Linear.init(keys[0], bias.size, hidden[0]).weight
-    orders = jnp.stack([drawn_order(i + 1, bias.size) for i in range(orderings)])
-    return OrderlessNADE(layered(keys[1:], hidden, bias), flags, orders, activation)
+    flags = Linear.init(keys[0], cells.width, hidden[0]).weight
+    orders = jnp.stack([drawn_order(i + 1, cells.width) for i in range(orderings)])
+    return OrderlessNADE(cells, layered(keys[1:], hidden, cells, base), flags, orders, activation)
 
 
 def recipe(
@@ -227,6 +227,8 @@ def recipe(
     *,
     hidden: tuple[int, ...] = (500,),
     orderings: int = 8,
+    components: int = 5,
+    floor: float = 0.01,
     activation: Literal["relu", "tanh", "softplus", "silu", "sigmoid"] = "relu",
     batch: int = 100,
     rate: float = 1e-3,
@@ -241,6 +243,8 @@ def recipe(
     Args:
         hidden: widths of the hidden layers, from the data upwards.
         orderings: orders of the cells of which the model is the mixture; training takes all there are.
+        components: Gaussians of the mixture that a number is said by (C).
+        floor: their least standard deviation, in standard deviations of the column.
         activation: of the hidden layers.
         batch: rows per step.
         rate: learning rate.
@@ -250,12 +254,13 @@ def recipe(
         valid_every: epochs between validations (default: a fiftieth of the plan).
         valid_rows: validation rows, by one order: a row costs a pass for every cell.
     """
-    require_binary(brief.data, "an orderless-nade")
     require_widths(hidden)
     for name, number in (("orderings", orderings), ("valid_rows", valid_rows)):
         if number < 1:
             raise ReverieError(f"{name}: {number} is too few; give 1 or more")
-    model = untrained(brief.key, brief.data.mean, hidden, orderings, activation)
+    # Which cells are known is told beside the cells, missing ones among them.
+    cells = Cells.of(brief.data, components, floor, flagged=False)
+    model = untrained(brief.key, cells, cells.base(brief.data), hidden, orderings, activation)
     return model, explicit_recipe(
         brief, batch_estimates, validator(valid_rows, 1), batch=batch, rate=rate, schedule_name=schedule, adam=adam,
         select=select, valid_every=valid_every,
