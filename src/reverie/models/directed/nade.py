@@ -49,7 +49,6 @@ real-valued neural autoregressive density-estimator*, NIPS 2013.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
@@ -59,6 +58,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from reverie.arrays import in_chunks
 from reverie.errors import ReverieError
 from reverie.evaluate.claims import Claim, Paper
 from reverie.evaluate.explicit import validator
@@ -195,7 +195,7 @@ def _forward(
     activation: Activation, weight: Array, output: Array, bias: Array, x: Array
 ) -> tuple[Array, tuple[Array, ...]]:
     act = ACTIVATIONS[activation]
-    chunks = tuple(_chunked(a) for a in (jnp.swapaxes(x, 0, 1), weight, output))
+    chunks = tuple(in_chunks(a) for a in (jnp.swapaxes(x, 0, 1), weight, output))
 
     def chunk(a: Array, own: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
         after, said = jax.lax.scan(lambda a, t: (_grown(a, t), act(a) @ t[2].T), a, own)
@@ -217,7 +217,7 @@ def _backward(
         _, h = jax.lax.scan(lambda a, t: (_grown(a, t), act(a)), start, (x, w))
         return jax.lax.scan(partial(_back, SLOPES[activation]), g, (x, w, v, d, h), reverse=True)
 
-    whole = (starts, *chunks, _chunked(jnp.swapaxes(slope, 0, 1)))
+    whole = (starts, *chunks, in_chunks(jnp.swapaxes(slope, 0, 1)))
     g, (dw, dv, dx) = jax.lax.scan(chunk, jnp.zeros_like(starts[0]), whole, reverse=True)
     return _flat(dw, columns), _flat(dv, columns), g.sum(axis=0), jnp.swapaxes(_flat(dx, columns), 0, 1)
 
@@ -233,13 +233,6 @@ def _back(
     """Go back over a cell: the field's gradient before it, and those of its weights, of V's and of the cell itself."""
     x, w, v, d, h = cell
     return g + (d @ v) * slope(h), (x.T @ g, d.T @ h, g @ w.T)
-
-
-def _chunked(a: Float[Array, "D ..."]) -> Float[Array, "C K ..."]:
-    """Cut the cells into chunks of about their square root; zeros at the end say nothing and change no field."""
-    size = math.isqrt(len(a) - 1) + 1
-    padded = jnp.pad(a, [(0, -len(a) % size), *[(0, 0)] * (a.ndim - 1)])
-    return padded.reshape(-1, size, *a.shape[1:])
 
 
 def _flat(a: Float[Array, "C K ..."], columns: int) -> Float[Array, "D ..."]:
