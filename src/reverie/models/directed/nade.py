@@ -105,9 +105,11 @@ def _claim(column: str, data: str, published: float, cpu: dict[str, Any]) -> Cla
     )  # fmt: skip
 
 
+#: Few steps that are large, averaged, their weights shrunk: of so few rows the model learns too much otherwise.
+_FAST: dict[str, Any] = {"rate": 1e-2, "adam": {"decay": 0.03}, "select": "average", "valid_every": 2.0}
 CLAIMS: tuple[Claim, ...] = (
-    _claim("mnist", "binarized-mnist", -88.86, {"epochs": 30, "rate": 1e-2, "valid_every": 2.0}),
-    _claim("ocr-letters", "ocr-letters", -27.22, {"epochs": 60, "rate": 1e-2, "valid_every": 2.0}),
+    _claim("mnist", "binarized-mnist", -88.86, {**_FAST, "epochs": 12}),
+    _claim("ocr-letters", "ocr-letters", -27.22, {**_FAST, "epochs": 25}),
 )
 
 
