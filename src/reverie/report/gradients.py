@@ -52,4 +52,4 @@ def _panel(axes: Axes, ways: Sequence[Mapping[str, Any]]) -> None:
     for way, y in zip(ways, rows, strict=True):
         axes.annotate(_TARGETS[way["target"]], (0.0, y), xycoords=("axes fraction", "data"), xytext=(3, 3),
                       textcoords="offset points", color=SOFT, fontsize=7)  # fmt: skip
-    axes.set_xlim(left=0.3 * floor)
+    axes.set_xlim(left=0.15 * floor)
