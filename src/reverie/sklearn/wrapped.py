@@ -1,0 +1,114 @@
+"""Two uses of a density model: missing cells filled in, and odd rows found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, OutlierMixin, TransformerMixin, clone
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from reverie import sklearn as house
+from reverie.sklearn.fitting import FLOATS, Fitted, Refused, refusing
+
+
+class Wrapper(BaseEstimator):
+    """An estimator that asks another one, a clone of `estimator`.
+
+    Attributes:
+        estimator_: fitted, of these rows.
+    """
+
+    estimator: Fitted | None
+
+    def _begin(self, X: Float[np.ndarray, "n D"]) -> None:
+        """Fit a clone of the estimator, a `VAE` unless another is named, to rows that were looked at here."""
+        inner = house.VAE() if self.estimator is None else self.estimator
+        if not isinstance(inner, Fitted):
+            raise Refused(f"estimator: {type(inner).__name__} is none of reverie.sklearn; give one, such as VAE()")
+        self.estimator_ = clone(inner)
+        self.estimator_.take(X)
+
+    def _asked(self, X: Any, **how: Any) -> Float[np.ndarray, "n D"]:
+        check_is_fitted(self)
+        return validate_data(self, X, dtype=FLOATS, reset=False, **how)
+
+
+class Imputer(OneToOneFeatureMixin, TransformerMixin, Wrapper):
+    """Fills in missing cells (NaN) by a model's means of them; what is known comes back as it was given.
+
+    A model learns from rows with missing cells where it can leave them out (`VAE`, `IWAE`, `MemVAE`, `GAE`,
+    `Helmholtz`, `OrderlessNADE`); any other that imputes must be fitted to whole rows.
+
+    Args:
+        estimator: of a model that imputes; None for a `VAE`.
+        iterations: of decoding the model's own guess, or sweeps of an energy.
+        random_state: seed of the start and the draws; None for the estimator's own.
+    """
+
+    def __init__(self, estimator: Fitted | None = None, *, iterations: int = 100, random_state: Any = None) -> None:
+        self.estimator = estimator
+        self.iterations = iterations
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any = None) -> Imputer:
+        """Fit the model to rows (n, D), of which cells may be NaN; `y` is not looked at."""
+        self._begin(validate_data(self, X, dtype=FLOATS, ensure_min_samples=3, ensure_all_finite="allow-nan"))
+        self._drawn = self.estimator_.seed_of(self.random_state)
+        return self
+
+    def transform(self, X: Any) -> Float[np.ndarray, "n D"]:
+        """Return the rows with no cell missing, as `Run.impute` gives them."""
+        rows = self._asked(X, ensure_all_finite="allow-nan")
+        if not np.isnan(rows).any():
+            return rows.copy()
+        with refusing():
+            found = self.estimator_.run_.impute(
+                self.estimator_.cells(rows), iterations=self.iterations, seed=self._drawn
+            )
+        return np.where(np.isnan(rows), found.reshape(rows.shape), rows)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
+
+
+class OutlierDetector(OutlierMixin, Wrapper):
+    """Finds odd rows: those of the lowest log-likelihood.
+
+    Args:
+        estimator: with `score_samples`; None for a `VAE`.
+        contamination: share of the training rows that are taken as odd.
+
+    Attributes:
+        offset_: the log-likelihood below which a row is odd.
+    """
+
+    def __init__(self, estimator: Fitted | None = None, *, contamination: float = 0.1) -> None:
+        self.estimator = estimator
+        self.contamination = contamination
+
+    def fit(self, X: Any, y: Any = None) -> OutlierDetector:
+        """Fit the model to rows (n, D), and find the limit that `contamination` of them are below."""
+        if not 0.0 < self.contamination <= 0.5:
+            raise Refused(f"contamination: {self.contamination!r} is no share of odd rows; give more than 0, at most 0.5")
+        rows = validate_data(self, X, dtype=FLOATS, ensure_min_samples=3)
+        self._begin(rows)
+        if not hasattr(self.estimator_, "score_samples"):
+            raise Refused(f"estimator: {type(self.estimator_).__name__} has no likelihood; give one, such as VAE()")
+        self.offset_ = float(np.percentile(self.estimator_.score_samples(rows), 100.0 * self.contamination))
+        return self
+
+    def score_samples(self, X: Any) -> Float[np.ndarray, " n"]:
+        """Return the log-likelihood of each row."""
+        return self.estimator_.score_samples(self._asked(X))
+
+    def decision_function(self, X: Any) -> Float[np.ndarray, " n"]:
+        """Return the log-likelihood of each row above the limit: negative is odd."""
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: Any) -> Int[np.ndarray, " n"]:
+        """Return -1 for odd rows and 1 for others."""
+        return np.where(self.decision_function(X) < 0, -1, 1)
