@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, Int, Shaped
+from jaxtyping import Array, Int, PRNGKeyArray, Shaped
 
 from reverie.data.rows import Gathered
 
@@ -21,12 +22,14 @@ class Source(eqx.Module):
         y: classes (n,), or None.
         size: n.
         disk: the rows on disk, or None.
+        prepare: ``prepare(key, stored)``, the stored rows as a model sees them; None where nobody asks for that.
     """
 
     x: Shaped[Array, "n D"] | None
     y: Int[Array, " n"] | None
     size: int = eqx.field(static=True)
     disk: Gathered | None = eqx.field(static=True, default=None)
+    prepare: Callable[[PRNGKeyArray, Array], Array] | None = None
 
     def take(self, indices: Int[Array, " B"]) -> tuple[Shaped[Array, "B D"], Int[Array, " B"] | None]:
         """Return stored rows and classes at `indices` (each in 0..n-1); the same numbers wherever the rows lie."""
