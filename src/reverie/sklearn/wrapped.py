@@ -21,6 +21,7 @@ class Wrapper(BaseEstimator):
     """
 
     estimator: Fitted | None
+    random_state: Any
 
     def _begin(self, X: Float[np.ndarray, "n D"]) -> None:
         """Fit a clone of the estimator, a `VAE` unless another is named, to rows that were looked at here."""
@@ -28,6 +29,8 @@ class Wrapper(BaseEstimator):
         if not isinstance(inner, Fitted):
             raise Refused(f"estimator: {type(inner).__name__} is none of reverie.sklearn; give one, such as VAE()")
         self.estimator_ = clone(inner)
+        if self.random_state is not None:
+            self.estimator_.set_params(random_state=self.random_state)
         self.estimator_.take(X)
 
     def _asked(self, X: Any, **how: Any) -> Float[np.ndarray, "n D"]:
@@ -44,7 +47,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, Wrapper):
     Args:
         estimator: of a model that imputes; None for a `VAE`.
         iterations: of decoding the model's own guess, or sweeps of an energy.
-        random_state: seed of the start and the draws; None for the estimator's own.
+        random_state: seed of the model and of what is filled in; None for the estimator's own.
     """
 
     def __init__(self, estimator: Fitted | None = None, *, iterations: int = 100, random_state: Any = None) -> None:
@@ -55,7 +58,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, Wrapper):
     def fit(self, X: Any, y: Any = None) -> Imputer:
         """Fit the model to rows (n, D), of which cells may be NaN; `y` is not looked at."""
         self._begin(validate_data(self, X, dtype=FLOATS, ensure_min_samples=3, ensure_all_finite="allow-nan"))
-        self._drawn = self.estimator_.seed_of(self.random_state)
+        self._drawn = self.estimator_.seed_of(self.estimator_.random_state)
         return self
 
     def transform(self, X: Any) -> Float[np.ndarray, "n D"]:
@@ -81,14 +84,18 @@ class OutlierDetector(OutlierMixin, Wrapper):
     Args:
         estimator: with `score_samples`; None for a `VAE`.
         contamination: share of the training rows that are taken as odd.
+        random_state: seed of the model; None for the estimator's own.
 
     Attributes:
         offset_: the log-likelihood below which a row is odd.
     """
 
-    def __init__(self, estimator: Fitted | None = None, *, contamination: float = 0.1) -> None:
+    def __init__(
+        self, estimator: Fitted | None = None, *, contamination: float = 0.1, random_state: Any = None
+    ) -> None:
         self.estimator = estimator
         self.contamination = contamination
+        self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> OutlierDetector:
         """Fit the model to rows (n, D), and find the limit that `contamination` of them are below."""
@@ -103,11 +110,13 @@ class OutlierDetector(OutlierMixin, Wrapper):
 
     def score_samples(self, X: Any) -> Float[np.ndarray, " n"]:
         """Return the log-likelihood of each row."""
-        return self.estimator_.score_samples(self._asked(X))
+        rows = self._asked(X)
+        return self.estimator_.score_samples(rows)
 
     def decision_function(self, X: Any) -> Float[np.ndarray, " n"]:
         """Return the log-likelihood of each row above the limit: negative is odd."""
-        return self.score_samples(X) - self.offset_
+        scores = self.score_samples(X)
+        return scores - self.offset_
 
     def predict(self, X: Any) -> Int[np.ndarray, " n"]:
         """Return -1 for odd rows and 1 for others."""
