@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import equinox as eqx
 import jax
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray, Shaped
+from jaxtyping import Array, Int, Shaped
 
 from reverie.data.rows import Gathered
 
@@ -29,7 +28,7 @@ class Source(eqx.Module):
     y: Int[Array, " n"] | None
     size: int = eqx.field(static=True)
     disk: Gathered | None = eqx.field(static=True, default=None)
-    prepare: Callable[[PRNGKeyArray, Array], Array] | None = None
+    prepare: Any = None
 
     def take(self, indices: Int[Array, " B"]) -> tuple[Shaped[Array, "B D"], Int[Array, " B"] | None]:
         """Return stored rows and classes at `indices` (each in 0..n-1); the same numbers wherever the rows lie."""

@@ -19,7 +19,7 @@ def _models() -> dict[str, str]:
     return {item["class"]: item["name"] for item in index() if {"binary", "real"} & set(item["rows"])}
 
 
-__all__ = [*_models(), *_WRAPPERS]  # noqa: PLE0604  found, not written down
+__all__ = [*_models(), *_WRAPPERS]
 
 
 def __getattr__(name: str) -> Any:

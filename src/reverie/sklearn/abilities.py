@@ -107,7 +107,7 @@ class Classifies(ClassifierMixin, Fitted):
         classes_: in the order of `predict_proba`'s columns.
     """
 
-    def fit(self, X: Any, y: Any) -> Fitted:
+    def fit(self, X: Any, y: Any) -> Fitted:  # type: ignore[override]
         """Train the model on rows (n, D) and the class of each."""
         X, y = validate_data(self, X, y, dtype=FLOATS, ensure_min_samples=3)
         check_classification_targets(y)

@@ -24,7 +24,6 @@ from reverie.prob.contracts import Energy
 from reverie.run import Run, train
 from reverie.sklearn import keeping
 
-
 #: Types in which rows are taken.
 FLOATS = (np.float64, np.float32)
 
@@ -105,7 +104,7 @@ class Fitted(BaseEstimator):
         return {**given, "batch": rows} if few else given
 
     def _arrays(self, X: np.ndarray, places: dict[str, np.ndarray], codes: Any, names: Any) -> dict[str, Any]:
-        """Return the splits as `reverie.train` takes them; nothing is judged here, so that no test rows are held out."""
+        """Return the splits as `reverie.train` takes them; nothing is judged here, and no test rows are held out."""
         arrays: dict[str, Any] = {split: X[index] for split, index in places.items()}
         if codes is not None:
             arrays |= {f"{split}_labels": codes[index] for split, index in places.items()}
@@ -131,7 +130,9 @@ class Fitted(BaseEstimator):
     def _law(self, X: np.ndarray) -> str:
         if self.likelihood is not None:
             return self.likelihood
-        binary = self._kinds == ("binary",) or ("binary" in self._kinds and bool(np.isin(X[~np.isnan(X)], (0, 1)).all()))
+        binary = self._kinds == ("binary",) or (
+            "binary" in self._kinds and bool(np.isin(X[~np.isnan(X)], (0, 1)).all())
+        )
         return "bernoulli" if binary else "gaussian"
 
     def _cuts(self, X: np.ndarray) -> Float[np.ndarray, " D"] | None:
@@ -149,7 +150,7 @@ class Fitted(BaseEstimator):
 
     def cells(self, X: np.ndarray) -> np.ndarray:
         """Return rows as the model takes them: where its cells are binary, cut."""
-        return X if self._limits is None else np.where(np.isnan(X), X, X > self._limits)
+        return X if self._limits is None else np.where(np.isnan(X), X, np.greater(X, self._limits))
 
     def _rows(self, X: Any) -> Float[np.ndarray, "n D"]:
         """Return new rows as the model takes them, insisting on a fitted model and the columns of training."""

@@ -19,8 +19,8 @@ COMMON: dict[str, tuple[Any, str]] = {
     "preset": (None, "names of the model's presets, for arguments that are left at their defaults."),
     "likelihood": (None, "law of the rows; None for bernoulli where all cells are 0 or 1, gaussian elsewhere."),
     "binarisation": (None, "of grey rows under a bernoulli law (docs/data.md)."),
-    "binarize": ("mean", "models of binary cells: a cell is 1 above its column's mean over the training rows, or above "
-                         "a number; columns of 0 and 1 stay as they are; None: rows are 0 and 1, or grey, as they are."),
+    "binarize": ("mean", "models of binary cells: a cell is 1 above its column's mean in training, or above a number; "
+                         "columns of 0 and 1 stay as they are; None: rows are 0 and 1, or grey, as they are."),
     "validation_fraction": (0.1, "share of the rows held out to choose the weights that count, by `random_state`."),
     "refit": (False, "let those rows train too, and choose nothing."),
     "draws": (None, "a row, of `score_samples`; None for as many as `reverie score` takes."),

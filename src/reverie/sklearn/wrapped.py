@@ -100,7 +100,9 @@ class OutlierDetector(OutlierMixin, Wrapper):
     def fit(self, X: Any, y: Any = None) -> OutlierDetector:
         """Fit the model to rows (n, D), and find the limit that `contamination` of them are below."""
         if not 0.0 < self.contamination <= 0.5:
-            raise Refused(f"contamination: {self.contamination!r} is no share of odd rows; give more than 0, at most 0.5")
+            raise Refused(
+                f"contamination: {self.contamination!r} is no share of odd rows; give more than 0, at most 0.5"
+            )
         rows = validate_data(self, X, dtype=FLOATS, ensure_min_samples=3)
         self._begin(rows)
         if not hasattr(self.estimator_, "score_samples"):
