@@ -15,12 +15,11 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from reverie import models
 from reverie import sklearn as house
 
-#: One of each contract (`Latent`, `Energy`, `Explicit`, `Implicit`, `Judged`, `Classifying`), as small as can be.
+#: One of each contract (`Latent`, `Energy`, `Explicit`, `Judged`, `Classifying`), as small as can be.
 FEW: dict[str, dict[str, Any]] = {
     "VAE": {"latent": (1,), "hidden": ((),), "epochs": 1, "valid_samples": 2, "draws": 2},
     "RBM": {"hidden": 2, "epochs": 1},
     "NADE": {"hidden": 2, "epochs": 1},
-    "GAN": {"latent": 1, "hidden": (2,), "discriminator_hidden": (2,), "epochs": 1},
     "Autoencoder": {"code": 1, "epochs": 1},
     "Classifier": {"hidden": (8,), "batch": 20, "rate": 0.02, "epochs": 15},
 }

@@ -41,8 +41,10 @@ def _remove(folder: Path, owner: int) -> None:
 
 
 def slim(run: Run) -> Run:
-    """Return the run as it is held in memory: in a temporary folder with the weights that count alone."""
-    return unpacked(packed(run))
+    """Return the run in a temporary folder of its own with the weights that count alone, its model already built."""
+    found = unpacked(packed(run))
+    found._trained = run._trained
+    return found
 
 
 def packed(run: Run) -> dict[str, bytes]:
