@@ -30,7 +30,8 @@ def tiny(name: str) -> Any:
     made = getattr(house, name)
     own = {key: value for key, value in models.load_module(made._model).TINY.items() if key in made._recipe}
     # What tells classes is asked to tell them well; to the others one epoch is as good as many.
-    return made(**own, draws=2, epochs=None if hasattr(made, "predict") else 1)
+    how = {"epochs": 200, "batch": 20} if hasattr(made, "predict") else {"epochs": 1}
+    return made(**{**own, **how}, draws=2)
 
 
 def estimators() -> list[Any]:

@@ -9,7 +9,6 @@ from jaxtyping import Float, Int
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, OutlierMixin, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from reverie import sklearn as house
 from reverie.sklearn.fitting import FLOATS, Fitted, Refused, refusing
 
 
@@ -20,15 +19,15 @@ class Wrapper(BaseEstimator):
         estimator_: fitted, of these rows.
     """
 
-    estimator: Fitted | None
+    estimator: Fitted
     random_state: Any
 
     def _begin(self, X: Float[np.ndarray, "n D"]) -> None:
-        """Fit a clone of the estimator, a `VAE` unless another is named, to rows that were looked at here."""
-        inner = house.VAE() if self.estimator is None else self.estimator
-        if not isinstance(inner, Fitted):
-            raise Refused(f"estimator: {type(inner).__name__} is none of reverie.sklearn; give one, such as VAE()")
-        self.estimator_ = clone(inner)
+        """Fit a clone of the estimator to rows that were looked at here."""
+        if not isinstance(self.estimator, Fitted):
+            what = type(self.estimator).__name__
+            raise Refused(f"estimator: {what} is none of reverie.sklearn; give one, such as VAE()")
+        self.estimator_ = clone(self.estimator)
         if self.random_state is not None:
             self.estimator_.set_params(random_state=self.random_state)
         self.estimator_.take(X)
@@ -45,12 +44,12 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, Wrapper):
     `Helmholtz`, `OrderlessNADE`); any other that imputes must be fitted to whole rows.
 
     Args:
-        estimator: of a model that imputes; None for a `VAE`.
+        estimator: of a model that imputes.
         iterations: of decoding the model's own guess, or sweeps of an energy.
         random_state: seed of the model and of what is filled in; None for the estimator's own.
     """
 
-    def __init__(self, estimator: Fitted | None = None, *, iterations: int = 100, random_state: Any = None) -> None:
+    def __init__(self, estimator: Fitted, *, iterations: int = 100, random_state: Any = None) -> None:
         self.estimator = estimator
         self.iterations = iterations
         self.random_state = random_state
@@ -82,7 +81,7 @@ class OutlierDetector(OutlierMixin, Wrapper):
     """Finds odd rows: those of the lowest log-likelihood.
 
     Args:
-        estimator: with `score_samples`; None for a `VAE`.
+        estimator: with `score_samples`.
         contamination: share of the training rows that are taken as odd.
         random_state: seed of the model; None for the estimator's own.
 
@@ -90,9 +89,7 @@ class OutlierDetector(OutlierMixin, Wrapper):
         offset_: the log-likelihood below which a row is odd.
     """
 
-    def __init__(
-        self, estimator: Fitted | None = None, *, contamination: float = 0.1, random_state: Any = None
-    ) -> None:
+    def __init__(self, estimator: Fitted, *, contamination: float = 0.1, random_state: Any = None) -> None:
         self.estimator = estimator
         self.contamination = contamination
         self.random_state = random_state
