@@ -19,7 +19,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import reverie
-from reverie import models
+from reverie import data as data_floor
+from reverie import models, training
 from reverie import sklearn as house
 from reverie.errors import ReverieError
 from reverie.train.optimise import Adam
@@ -47,8 +48,28 @@ def test_every_model_of_tables_has_an_estimator_and_no_other_has() -> None:
     tables = {name for name, rows in kinds.items() if rows & {"binary", "real"}}
     assert set(house.__all__) == tables | {"Imputer", "OutlierDetector"}
     assert kinds["ReplicatedSoftmax"] == {"counts"} and kinds["LAPGAN"] == {"images"}
+    for name in house.__all__:
+        made = getattr(house, name)
+        assert made.__name__ == name and made is getattr(house, name), "one class for good, of whatever arguments"
     with pytest.raises(AttributeError, match="did you mean 'VAE'"):
         _ = house.VAEE
+
+
+@pytest.mark.parametrize("name", models.discover())
+def test_a_model_takes_the_rows_it_says_and_no_others(name: str) -> None:
+    """`ROWS` is what decides how an estimator takes its table; it is built here, not trained."""
+    x = np.random.default_rng(0).normal(size=(60, 4))
+    y = np.arange(60) % 2
+    for kind, law, rows in (("binary", "bernoulli", x > 0), ("real", "gaussian", x)):
+        data = data_floor.load({"train": rows, "train_labels": y}, likelihood=law)
+        plan = training.resolve(name, models.load_module(name).TINY, rows=data.size("train"))
+        if "batch" in plan.settings:
+            plan.settings["batch"] = min(plan.settings["batch"], data.size("train"))
+        if kind in models.rows(name):
+            plan.build(data)
+        else:
+            with pytest.raises(ReverieError, match="likelihood|images"):
+                plan.build(data)
 
 
 def test_importing_reverie_imports_no_scikit_learn() -> None:
@@ -187,10 +208,10 @@ def test_codes_of_an_autoencoder_are_decoded_into_the_rows_own_units() -> None:
 def test_binary_models_cut_real_columns_and_leave_binary_ones() -> None:
     x = np.column_stack([table()[:, 0], table()[:, 1] > 5.0, np.full(60, 3.0)])
     fitted = house.NADE(**NADE).fit(x)
-    cells = fitted.cells(x)
+    cells = fitted._cells(x)
     np.testing.assert_array_equal(cells, np.column_stack([x[:, 0] > x[:, 0].mean(), x[:, 1], np.zeros(60)]))
     np.testing.assert_array_equal(fitted.score_samples(x), fitted.run_.score(cells).values)
-    assert set(np.unique(house.NADE(binarize=5.0, **NADE).fit(x).cells(x)[:, 0])) == {0.0, 1.0}
+    assert set(np.unique(house.NADE(binarize=5.0, **NADE).fit(x)._cells(x)[:, 0])) == {0.0, 1.0}
     with pytest.raises(ValueError, match="bernoulli needs values"):
         house.NADE(binarize=None, **NADE).fit(x)
 

@@ -49,7 +49,7 @@ class Samples(Fitted):
         check_is_fitted(self)
         if n_samples < 1:
             raise Refused(f"n_samples: {n_samples} is no number of rows; give 1 or more")
-        seed = self.seed_of(self.random_state if random_state is None else random_state)
+        seed = self._seed_of(self.random_state if random_state is None else random_state)
         with refusing():
             return self.run_.sample(n_samples, seed=seed).reshape(n_samples, -1)
 
@@ -114,7 +114,7 @@ class Classifies(ClassifierMixin, Fitted):
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise Refused(f"y: has one class, {self.classes_[0]}; give rows of two or more classes")
-        return self.take(X, codes, self.classes_)
+        return self._take(X, codes, self.classes_)
 
     def predict_proba(self, X: Any) -> Float[np.ndarray, "n C"]:
         """Return p(class | row), classes in the order of `classes_`."""

@@ -70,12 +70,12 @@ class Fitted(BaseEstimator):
 
     def fit(self, X: Any, y: Any = None) -> Fitted:
         """Train the model on rows (n, D); `y` is not looked at."""
-        return self.take(validate_data(self, X, dtype=FLOATS, ensure_min_samples=3))
+        return self._take(validate_data(self, X, dtype=FLOATS, ensure_min_samples=3))
 
-    def take(self, X: Float[np.ndarray, "n D"], codes: np.ndarray | None = None, names: Any = None) -> Fitted:
+    def _take(self, X: Float[np.ndarray, "n D"], codes: np.ndarray | None = None, names: Any = None) -> Fitted:
         """Train on rows that may have missing cells, and their classes where the model tells classes."""
         self._limits = self._cuts(X)
-        rows, seed = self.cells(X), self.seed_of(self.random_state)
+        rows, seed = self._cells(X), self._seed_of(self.random_state)
         arrays = self._arrays(rows, self._places(len(rows), codes, seed), codes, names)
         with refusing():
             place = keeping.new_folder(self.path, self._model)
@@ -148,14 +148,14 @@ class Fitted(BaseEstimator):
         # A column that never changes is not cut by how its mean was rounded; one of 0 and 1 stays as it is.
         return np.where(np.isin(known, (0, 1)).all(axis=0), 0.5, np.where(low == high, high, mean))
 
-    def cells(self, X: np.ndarray) -> np.ndarray:
+    def _cells(self, X: np.ndarray) -> np.ndarray:
         """Return rows as the model takes them: where its cells are binary, cut."""
         return X if self._limits is None else np.where(np.isnan(X), X, np.greater(X, self._limits))
 
     def _rows(self, X: Any) -> Float[np.ndarray, "n D"]:
         """Return new rows as the model takes them, insisting on a fitted model and the columns of training."""
         check_is_fitted(self)
-        return self.cells(validate_data(self, X, dtype=FLOATS, reset=False))
+        return self._cells(validate_data(self, X, dtype=FLOATS, reset=False))
 
     def _known_log_z(self) -> None:
         """Bracket log Z of an energy once, with rows of its own, so that no row's score depends on the others."""
@@ -164,7 +164,7 @@ class Fitted(BaseEstimator):
             run.score(self._anchors, samples=self.draws)
 
     @staticmethod
-    def seed_of(state: Any) -> int:
+    def _seed_of(state: Any) -> int:
         """Return a seed: the number itself, or one drawn from a generator."""
         if isinstance(state, int | np.integer) and not isinstance(state, bool):
             return int(state)

@@ -37,15 +37,18 @@ def estimator(name: str, model: str, home: str) -> type[Fitted]:
     built, helps = models.model_class(model), settings.argument_helps(module.recipe.__doc__)
     recipe = {key: _default(value) for key, (_, value) in settings.keywords(module.recipe).items() if key not in _LEFT}
     recipe |= {key: value for key, value in module.PRESETS["fast"].items() if key in recipe}
-    if clash := recipe.keys() & COMMON.keys():
-        raise TypeError(f"{model}: {sorted(clash)} are arguments of every estimator; rename them")
+    if common := sorted(recipe.keys() & COMMON.keys()):
+        raise TypeError(f"{model}: {common} are arguments of every estimator; rename them")
     defaults = {**recipe, **{key: value for key, (value, _) in COMMON.items()}}
     helps |= {key: text for key, (_, text) in COMMON.items()}
+    bases = (*_able(built), Fitted)
+    if clash := sorted(key for key in recipe if any(hasattr(base, key) for base in bases)):
+        raise TypeError(f"{model}: {clash} are methods of its estimator; rename these arguments")
     own = {
         "__init__": _constructor(defaults), "__module__": home, "__qualname__": name, "_model": model,
         "_kinds": models.rows(model), "_recipe": recipe, "__doc__": _page(module, defaults, helps),
     }  # fmt: skip
-    return type(name, (*_able(built), Fitted), own)
+    return type(name, bases, own)
 
 
 def _able(built: type) -> tuple[type, ...]:

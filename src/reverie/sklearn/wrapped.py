@@ -30,7 +30,7 @@ class Wrapper(BaseEstimator):
         self.estimator_ = clone(self.estimator)
         if self.random_state is not None:
             self.estimator_.set_params(random_state=self.random_state)
-        self.estimator_.take(X)
+        self.estimator_._take(X)
 
     def _asked(self, X: Any, **how: Any) -> Float[np.ndarray, "n D"]:
         check_is_fitted(self)
@@ -57,7 +57,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, Wrapper):
     def fit(self, X: Any, y: Any = None) -> Imputer:
         """Fit the model to rows (n, D), of which cells may be NaN; `y` is not looked at."""
         self._begin(validate_data(self, X, dtype=FLOATS, ensure_min_samples=3, ensure_all_finite="allow-nan"))
-        self._drawn = self.estimator_.seed_of(self.estimator_.random_state)
+        self._drawn = self.estimator_._seed_of(self.estimator_.random_state)
         return self
 
     def transform(self, X: Any) -> Float[np.ndarray, "n D"]:
@@ -67,7 +67,7 @@ class Imputer(OneToOneFeatureMixin, TransformerMixin, Wrapper):
             return rows.copy()
         with refusing():
             found = self.estimator_.run_.impute(
-                self.estimator_.cells(rows), iterations=self.iterations, seed=self._drawn
+                self.estimator_._cells(rows), iterations=self.iterations, seed=self._drawn
             )
         return np.where(np.isnan(rows), found.reshape(rows.shape), rows)
 
