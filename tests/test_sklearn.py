@@ -68,7 +68,7 @@ def test_a_model_takes_the_rows_it_says_and_no_others(name: str) -> None:
         if kind in models.rows(name):
             plan.build(data)
         else:
-            with pytest.raises(ReverieError, match="likelihood|images"):
+            with pytest.raises(ReverieError, match=r"likelihood|images"):
                 plan.build(data)
 
 
@@ -120,6 +120,9 @@ def test_a_row_alone_scores_as_among_others(name: str) -> None:
     whole = fitted.score_samples(table())
     assert fitted.score_samples(table()[3:4]) == whole[3]
     np.testing.assert_array_equal(fitted.score_samples(table()[::-1]), whole[::-1])
+    codes = fitted.transform(table())
+    np.testing.assert_array_equal(fitted.transform(table()[3:4])[0], codes[3])
+    np.testing.assert_array_equal(fitted.transform(table()[::-1]), codes[::-1])
 
 
 def test_an_annealed_log_z_leans_on_no_row_that_is_scored_and_is_pickled() -> None:
