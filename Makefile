@@ -15,10 +15,10 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo test kill lint types format check docs bench readme golden clean
+.PHONY: help setup demo test kill check-estimators lint types format check docs bench readme golden clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*##\(.*\)/make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*##\(.*\)/make \1\t\2/p' Makefile | expand -t 24
 
 setup: $(STAMP)  ## the environment in .venv, at the versions of constraints.txt
 
@@ -30,6 +30,9 @@ test: lint types $(STAMP)  ## style, types, then every test
 
 kill: $(STAMP)  ## twenty kills of a training, each resumed: the weights must be those of a run left alone
 	@REVERIE_KILLS=20 $(ONE_THREAD) $(PY) -m pytest -q -n 0 tests/test_kill.py
+
+check-estimators: $(STAMP)  ## scikit-learn's own checks of every estimator of reverie.sklearn
+	@REVERIE_ESTIMATORS=all $(ONE_THREAD) $(PY) -m pytest -q -n $(WORKERS) tests/test_sklearn_checks.py
 
 check: test docs  ## everything that must hold before a release
 

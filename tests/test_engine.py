@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 from itertools import pairwise
 
@@ -79,6 +81,36 @@ def test_one_executable_serves_every_chunk() -> None:
     e = engine()
     after(e, 1, 4, 9)
     assert e._loop._cache_size() == 1
+
+
+def test_an_engine_is_let_go_with_its_rows_and_its_program() -> None:
+    """A process that trains many times, as a search does, would else run out of memory maps after some hundred."""
+    made = engine()
+    after(made, 2)
+    gone = weakref.ref(made)
+    del made
+    gc.collect()
+    assert gone() is None
+
+
+def test_tables_of_one_shape_share_a_program() -> None:
+    """What differs between folds of a cross-validation, rows and scales, goes in as arguments."""
+
+    def program(shift: float) -> str:
+        table = replace(data(), shift=np.full(3, shift), scale=np.full(3, 1 + shift))
+        arrays, static = eqx.partition(Feed(table.training_source(), jnp.uint32(0)), eqx.is_array)
+        draw = minibatch(table, 5)
+
+        def rows(arrays: Feed) -> jax.Array:
+            batch, _ = draw(jax.random.key(0), jnp.zeros((), jnp.int32), eqx.combine(arrays, static), None, None)
+            return batch["x"]
+
+        drawn.append(np.asarray(rows(arrays)))
+        return jax.jit(rows).lower(arrays).as_text()
+
+    drawn: list[np.ndarray] = []
+    assert program(0.0) == program(1.0)
+    assert (drawn[0] != drawn[1]).any()
 
 
 def test_the_initial_model_survives_donation() -> None:

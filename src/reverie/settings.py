@@ -71,7 +71,7 @@ def describe(fn: Callable[..., Any]) -> dict[str, Setting]:
     """
     helps = argument_helps(fn.__doc__)
     found: dict[str, Setting] = {}
-    for name, (hint, default) in _keywords(fn).items():
+    for name, (hint, default) in keywords(fn).items():
         found.update((leaf.name, leaf) for leaf in _leaves(name, hint, default, helps.get(name, "")))
     return found
 
@@ -87,7 +87,7 @@ def bind(fn: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ReverieError: naming an unknown argument and the nearest valid one, or an argument, its value and what it wants.
     """
-    known = _keywords(fn)
+    known = keywords(fn)
     asked = merge({}, given)
     for name in asked:
         if name not in known:
@@ -148,7 +148,7 @@ def argument_helps(doc: str | None) -> dict[str, str]:
     return found
 
 
-def _keywords(fn: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+def keywords(fn: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
     """Return type and default of the keyword-only arguments."""
     hints = typing.get_type_hints(fn)
     found = {}

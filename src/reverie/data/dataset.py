@@ -258,9 +258,11 @@ class Dataset:
         """Return the training rows as the compiled loop is given them."""
         x, y = self.splits["train"]
         labels = None if y is None else placed(y, np.int32)
+        # Scales by column go in as the rows do, not as constants: tables of one shape then share an executable.
+        prepare = jax.tree.map(lambda a: placed(a) if np.ndim(a) else a, self.prepare)
         if self.resident:
-            return Source(placed(x), labels, len(x))
-        return Source(None, labels, len(x), x if isinstance(x, Gathered) else Gathered(x))
+            return Source(placed(x), labels, len(x), prepare=prepare)
+        return Source(None, labels, len(x), x if isinstance(x, Gathered) else Gathered(x), prepare)
 
     def like(self, rows: Any, *, missing: bool = True) -> np.ndarray:
         """Return new rows in the file's units, shape (n, D), fit to be scored, encoded or imputed.

@@ -16,6 +16,7 @@ which a share of less than :math:`1/\sqrt n` needs; over a power of two it would
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -46,8 +47,16 @@ def row_index(
 
     `epoch` and `offset` broadcast; for each pair of seed and epoch this is a bijection of 0..n-1.
     """
-    epoch, offset = jnp.broadcast_arrays(_word(epoch), _word(offset))
-    keys = _keys(_word(seed), epoch)
+    return _row_index(_word(seed), _word(epoch), _word(offset), n)
+
+
+@partial(jax.jit, static_argnums=3)
+def _row_index(
+    seed: UInt32[Array, ""], epoch: UInt32[Array, "..."], offset: UInt32[Array, "..."], n: int
+) -> Int[Array, "..."]:
+    # A program of its own: its many rounds are traced once for each n, not once for each training.
+    epoch, offset = jnp.broadcast_arrays(epoch, offset)
+    keys = _keys(seed, epoch)
     left = math.isqrt(n - 1) + 1
     right = -(-n // left)
     rounds = ROUNDS if n > SMALL else SMALL_ROUNDS

@@ -21,12 +21,14 @@ class Source(eqx.Module):
         y: classes (n,), or None.
         size: n.
         disk: the rows on disk, or None.
+        prepare: ``prepare(key, stored)``, the stored rows as a model sees them; None where nobody asks for that.
     """
 
     x: Shaped[Array, "n D"] | None
     y: Int[Array, " n"] | None
     size: int = eqx.field(static=True)
     disk: Gathered | None = eqx.field(static=True, default=None)
+    prepare: Any = None
 
     def take(self, indices: Int[Array, " B"]) -> tuple[Shaped[Array, "B D"], Int[Array, " B"] | None]:
         """Return stored rows and classes at `indices` (each in 0..n-1); the same numbers wherever the rows lie."""

@@ -194,7 +194,7 @@ def weighed(
         log_mean: the logarithm of the mean weight, which is tighter, rather than the mean of the logarithms.
     """
     with jax.default_matmul_precision("highest"):
-        values, variances = over_rows(_weighed(draws, log_mean), model, rows, None, seed)
+        values, variances = over_rows(_weighed(draws, log_mean), model, rows, None, seed, fixed=True)
     return np.asarray(values, np.float64), np.asarray(variances, np.float64)
 
 
@@ -224,5 +224,5 @@ def unnormalised(model: Any, rows: Float[np.ndarray, "n D"]) -> tuple[Float[np.n
     else:
         raise ReverieError(f"evaluate: {an(type(model).__name__)} has no density of a row")
     with jax.default_matmul_precision("highest"):
-        found = np.asarray(over_rows(how, model, rows), np.float64)
+        found = np.asarray(over_rows(how, model, rows, fixed=True), np.float64)
     return found, how is not _log_bound

@@ -69,7 +69,7 @@ def balanced(labels: Int[np.ndarray, " n"], count: int, seed: int = 0) -> Int[np
 
 def probabilities(model: Any, rows: Float[np.ndarray, "n D"]) -> Float[np.ndarray, "n C"]:
     """Return p(class | row) of a classifier."""
-    return np.asarray(over_rows(_probabilities, model, rows))
+    return np.asarray(over_rows(_probabilities, model, rows, fixed=True))
 
 
 def _probabilities(model: Any, key: Any, x: Any, given: Any) -> Any:

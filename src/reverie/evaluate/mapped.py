@@ -16,6 +16,8 @@ from reverie.evaluate.rows import as_rows, checked_seed, on_device, row_key, row
 #: ``function(model, key, x, given) -> pytree of arrays``; a function of a module, so that it is compiled once.
 PerRow = Callable[[Any, PRNGKeyArray, Array, Array | None], Any]
 BLOCK = 500
+#: Rows of a block that is always full.
+_FIXED = 100
 
 
 def blocks(
@@ -25,12 +27,18 @@ def blocks(
     given: Float[np.ndarray, "n C"] | None = None,
     seed: int = 0,
     block: int = BLOCK,
+    fixed: bool = False,
 ) -> Iterator[Any]:
-    """Yield what `function` gives for the rows, a block at a time, in order, as NumPy arrays."""
+    """Yield what `function` gives for the rows, a block at a time, in order, as NumPy arrays.
+
+    Args:
+        fixed: go by full blocks of `_FIXED` rows, however few there are: a row's value is then the same to the last bit
+            whatever stands beside it, as scores and codes must be.
+    """
     rows, model = as_rows(rows), on_device(model)
     words, number = row_words(rows), placed(checked_seed(seed), np.uint32)
     # Rounded up to a power of two: calls with other numbers of rows find the same few executables.
-    block = min(block, 1 << (len(rows) - 1).bit_length())
+    block = _FIXED if fixed else min(block, 1 << (len(rows) - 1).bit_length())
     for start in range(0, len(rows), block):
         stop = min(start + block, len(rows))
         take = np.concatenate([np.arange(start, stop), np.full(block - (stop - start), start)])
@@ -46,9 +54,10 @@ def over_rows(
     given: Float[np.ndarray, "n C"] | None = None,
     seed: int = 0,
     block: int = BLOCK,
+    fixed: bool = False,
 ) -> Any:
-    """Return what `function` gives for every row, rows in front."""
-    parts = list(blocks(function, model, rows, given, seed, block))
+    """Return what `function` gives for every row, rows in front; for the arguments see `blocks`."""
+    parts = list(blocks(function, model, rows, given, seed, block, fixed))
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 

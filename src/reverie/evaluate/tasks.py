@@ -210,7 +210,7 @@ def encode(model: Any, rows: Float[np.ndarray, "n D"], *, given: Given = None) -
         ReverieError: when the model does not encode.
     """
     _need(model, "encode", "codes")
-    return np.asarray(over_rows(_encode, model, rows, given))
+    return np.asarray(over_rows(_encode, model, rows, given, fixed=True))
 
 
 def _encode(model: Any, key: PRNGKeyArray, x: Array, given: Array | None) -> Array:

@@ -52,6 +52,12 @@ def model_class(name: str) -> type:
     return typing.get_args(returned)[0]
 
 
+def class_name(name: str) -> str:
+    """Return the model's name as a class is called: as its own class spells it, or in capitals (one of another's)."""
+    own = model_class(name).__name__
+    return own if own.lower() == name.replace("-", "") else name.replace("-", "").upper()
+
+
 def capabilities(name: str) -> list[str]:
     """Return what the model can do: ``likelihood``, ``sample``, ``encode``, ``impute``, ``memory``,
     ``classify`` (from its stack of features), ``class-conditional``."""
@@ -78,16 +84,23 @@ def takes_mixed(name: str) -> bool:
     return bool(getattr(model_class(name), "mixed", False))
 
 
+def rows(name: str) -> tuple[str, ...]:
+    """Return the kinds of rows that the model takes: ``binary`` and ``real`` of a table, ``counts``, ``images``."""
+    return tuple(getattr(load_module(name), "ROWS", ("binary", "real")))
+
+
 def entry(name: str) -> dict[str, Any]:
     """Return what the index says of one model."""
     module = load_module(name)
     return {
         "name": name,
         "module": module.__name__,
+        "class": class_name(name),
         "family": module.__name__.split(".")[-2],
         "title": (module.__doc__ or "").strip().splitlines()[0].rstrip("."),
         "paper": f"{module.PAPER.authors}, {module.PAPER.title}, {module.PAPER.venue} {module.PAPER.year}",
         "year": module.PAPER.year,
+        "rows": list(rows(name)),
         "capabilities": capabilities(name),
         "presets": list(module.PRESETS),
         "arguments": [

@@ -32,11 +32,11 @@ def minibatch(data: Dataset, batch: int, conditional: bool = False) -> Draw:
 
     The batch has ``x`` (batch, D) in the model's units, ``given`` (one-hot classes or None), ``index`` and ``step``.
     """
-    prepare, classes = data.prepare, data.classes
+    classes = data.classes
 
     def draw(key: PRNGKeyArray, step: Array, feed: Feed, model: Any, carry: Any) -> tuple[dict[str, Any], Any]:
         stored, labels, index = feed.rows(step, batch)
         given = jax.nn.one_hot(labels, classes) if conditional else None
-        return {"x": prepare(key, stored), "given": given, "index": index, "step": jnp.asarray(step)}, carry
+        return {"x": feed.source.prepare(key, stored), "given": given, "index": index, "step": jnp.asarray(step)}, carry
 
     return draw

@@ -83,7 +83,16 @@ class Engine:
 
     def init(self) -> State:
         """Return the state before the first step."""
-        state = eqx.filter_jit(self._first)(self._model, self.recipe.carry)
+        given, rest = eqx.partition((self._model, self.recipe.carry), eqx.is_array)
+        kept: list[State] = []
+
+        def first(given: PyTree) -> PyTree:
+            arrays, static = eqx.partition(self._first(*eqx.combine(given, rest)), eqx.is_array)
+            kept.append(static)
+            return arrays
+
+        # Not `filter_jit`, which would hold on to this engine, its rows and its program for ever.
+        state = eqx.combine(jax.jit(first)(given), kept[0])
         names = jax.eval_shape(lambda: self._turns(state, self.feed, self.key)[1])
         return self._place(eqx.tree_at(lambda s: s.sums, state, {name: jnp.zeros(()) for name in names}))
 

@@ -28,7 +28,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from reverie.data.dataset import Dataset
+from reverie.data.dataset import Dataset, Source
 from reverie.data.order import batch_indices
 from reverie.errors import ReverieError
 from reverie.evaluate.claims import Claim
@@ -206,6 +206,10 @@ class _Part(eqx.Module):
 
     feed: Feed
     chosen: Array
+
+    @property
+    def source(self) -> Source:
+        return self.feed.source
 
     def rows(self, step: Array, batch: int) -> tuple[Array, Array | None, Array]:
         indices = self.chosen[batch_indices(self.feed.seed, step, batch, len(self.chosen))]

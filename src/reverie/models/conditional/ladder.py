@@ -87,7 +87,7 @@ def drawing(data: Dataset, batch: int, labels: int | None, seed: int) -> Draw:
     y = data.labels("train")
     # A model that is opened without its data draws nothing.
     few = None if labels is None or y is None else jnp.asarray(balanced(np.asarray(y), labels, seed), jnp.int32)
-    prepare, classes = data.prepare, data.classes
+    classes = data.classes
 
     def draw(key: PRNGKeyArray, step: Array, feed: Feed, model: Any, carry: Any) -> tuple[dict[str, Any], Any]:
         first, second = jax.random.split(key)
@@ -96,7 +96,7 @@ def drawing(data: Dataset, batch: int, labels: int | None, seed: int) -> Draw:
         # Another order than that of all rows, which may be the same ones.
         taught = batch_indices(feed.seed + jnp.uint32(_ORDER), step, batch, size)
         shown, y = feed.source.take(taught if few is None else few[taught])
-        given = jax.nn.one_hot(y, classes)
+        given, prepare = jax.nn.one_hot(y, classes), feed.source.prepare
         return {
             "x": prepare(first, stored), "taught": prepare(second, shown), "given": given, "index": index, "step": step
         }, carry  # fmt: skip

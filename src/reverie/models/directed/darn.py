@@ -50,6 +50,9 @@ PAPER = Paper(
 }""",
 )
 
+#: The rows it takes, as not every table of numbers will do.
+ROWS = ("binary",)
+
 PRESETS = {
     "fast": {"epochs": 50},
     "digits": {"latent": (50,), "batch": 50, "rate": 1e-2, "schedule": "steps", "epochs": 100},

@@ -65,6 +65,9 @@ PAPER = Paper(
 }""",
 )
 
+#: The rows it takes, as not every table of numbers will do.
+ROWS = ("images",)
+
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"epochs": 100},
     # Real values lie ten times as far apart as pixels in [0, 1], and slopes between them weigh a hundredth, so that 0.3

@@ -71,6 +71,9 @@ PAPER = Paper(
 }""",
 )
 
+#: The rows it takes, as not every table of numbers will do.
+ROWS = ("binary",)
+
 PRESETS = {
     "fast": {"epochs": 30},
     "paper": {"hidden": 1500, "learn": "hybrid", "alpha": 0.01, "chain": "cd", "epochs": 100},

@@ -67,6 +67,9 @@ PAPER = Paper(
 }""",
 )
 
+#: The rows it takes, as not every table of numbers will do.
+ROWS = ("binary",)
+
 PRESETS = {
     "fast": {"epochs": 30},
     "paper": {"hidden": (500, 2000), "pretrain": {"epochs": 100}, "chain": "pcd", "epochs": 200},

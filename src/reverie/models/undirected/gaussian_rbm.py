@@ -59,6 +59,9 @@ PAPER = Paper(
 }""",
 )
 
+#: The rows it takes, as not every table of numbers will do.
+ROWS = ("real",)
+
 PRESETS = {
     "fast": {"epochs": 100},
     "langevin": {"chain": "langevin", "sweeps": 100, "schedule": "cosine", "momentum": {"start": 0.0, "end": 0.0},

@@ -51,6 +51,9 @@ PAPER = Paper(
 }""",
 )
 
+#: The rows it takes, as not every table of numbers will do.
+ROWS = ("binary",)
+
 PRESETS = {
     "fast": {"epochs": 30},
     "paper": {"hidden": 500, "chain": "pcd", "epochs": 250},

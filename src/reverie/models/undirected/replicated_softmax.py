@@ -73,6 +73,9 @@ PAPER = Paper(
 }""",
 )
 
+#: The rows it takes, as not every table of numbers will do.
+ROWS = ("counts",)
+
 PRESETS = {
     "fast": {"epochs": 30},
     "paper": {"hidden": 50, "grow": 60.0, "optimiser": "momentum", "rate": 2.0, "decay": 2e-4, "epochs": 300},
