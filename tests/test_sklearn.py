@@ -27,6 +27,7 @@ from reverie.train.optimise import Adam
 
 VAE = {"latent": (2,), "hidden": ((8,),), "epochs": 5, "valid_samples": 2, "draws": 20, "random_state": 0}
 NADE = {"hidden": 4, "epochs": 3, "random_state": 0}
+RBM = {"hidden": 4, "epochs": 1, "random_state": 0}
 #: Of columns unlike each other, so that a number in the model's units is not one in the file's.
 SCALES = np.array([1.0, 10.0, 0.1, 1000.0])
 
@@ -114,9 +115,9 @@ def test_scores_are_those_of_a_run_with_the_same_rows_and_seed(vae: Any, tmp_pat
     np.testing.assert_array_equal(vae.sample(5), run.sample(5, seed=0))
 
 
-@pytest.mark.parametrize("name", ["VAE", "NADE"])
+@pytest.mark.parametrize("name", ["VAE", "RBM"])
 def test_a_row_alone_scores_as_among_others(name: str) -> None:
-    fitted = getattr(house, name)(**{"VAE": VAE, "NADE": NADE}[name]).fit(table())
+    fitted = getattr(house, name)(**{"VAE": VAE, "RBM": RBM}[name]).fit(table())
     whole = fitted.score_samples(table())
     assert fitted.score_samples(table()[3:4]) == whole[3]
     np.testing.assert_array_equal(fitted.score_samples(table()[::-1]), whole[::-1])
@@ -210,13 +211,13 @@ def test_codes_of_an_autoencoder_are_decoded_into_the_rows_own_units() -> None:
 
 def test_binary_models_cut_real_columns_and_leave_binary_ones() -> None:
     x = np.column_stack([table()[:, 0], table()[:, 1] > 5.0, np.full(60, 3.0)])
-    fitted = house.NADE(**NADE).fit(x)
+    fitted = house.RBM(**RBM).fit(x)
     cells = fitted._cells(x)
     np.testing.assert_array_equal(cells, np.column_stack([x[:, 0] > x[:, 0].mean(), x[:, 1], np.zeros(60)]))
     np.testing.assert_array_equal(fitted.score_samples(x), fitted.run_.score(cells).values)
-    assert set(np.unique(house.NADE(binarize=5.0, **NADE).fit(x)._cells(x)[:, 0])) == {0.0, 1.0}
+    assert set(np.unique(house.RBM(binarize=5.0, **RBM).fit(x)._cells(x)[:, 0])) == {0.0, 1.0}
     with pytest.raises(ValueError, match="bernoulli needs values"):
-        house.NADE(binarize=None, **NADE).fit(x)
+        house.RBM(binarize=None, **RBM).fit(x)
 
 
 def test_rows_of_0_and_1_have_a_mass_and_others_a_density() -> None:

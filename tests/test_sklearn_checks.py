@@ -19,7 +19,7 @@ from reverie import sklearn as house
 FEW: dict[str, dict[str, Any]] = {
     "VAE": {"latent": (1,), "hidden": ((),), "epochs": 1, "valid_samples": 2, "draws": 2},
     "RBM": {"hidden": 2, "epochs": 1},
-    "NADE": {"hidden": 2, "epochs": 1},
+    "NADE": {"hidden": 2, "components": 1, "epochs": 1},
     "Autoencoder": {"code": 1, "epochs": 1},
     "Classifier": {"hidden": (8,), "batch": 20, "rate": 0.02, "epochs": 15},
 }

@@ -40,8 +40,8 @@ class Wrapper(BaseEstimator):
 class Imputer(OneToOneFeatureMixin, TransformerMixin, Wrapper):
     """Fills in missing cells (NaN) by a model's means of them; what is known comes back as it was given.
 
-    A model learns from rows with missing cells where it can leave them out (`VAE`, `IWAE`, `MemVAE`, `GAE`,
-    `Helmholtz`, `OrderlessNADE`); any other that imputes must be fitted to whole rows.
+    A model learns from rows with missing cells where it can leave them out, as `VAE` and `OrderlessNADE` do; any other
+    that imputes must be fitted to whole rows, and says so.
 
     Args:
         estimator: of a model that imputes.
