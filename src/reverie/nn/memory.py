@@ -14,20 +14,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from reverie.nn.addressing import attend, read
 from reverie.nn.blocks import Dense, Linear, Trace, host_random
 
 Attention = Literal["sigmoid", "softmax"]
 Combination = Literal["sum", "gate"]
-
-
-def attend(scores: Float[Array, " n"], kind: str) -> Float[Array, " n"]:
-    """Return weights over slots: independent in (0, 1) for ``sigmoid``, summing to one for ``softmax``."""
-    return jax.nn.softmax(scores) if kind == "softmax" else jax.nn.sigmoid(scores)
-
-
-def read(attention: Float[Array, " n"], slots: Float[Array, "n d"]) -> Float[Array, " d"]:
-    r"""Return :math:`h_m = \sum_s a_s M_s`."""
-    return attention @ slots
 
 
 class Gate(eqx.Module):
