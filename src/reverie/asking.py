@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import equinox as eqx
 import numpy as np
 
-from reverie import sampling
+from reverie import run_data, sampling
 from reverie.arrays import named_leaves
 from reverie.class_told import asked_of, given_of, told_class
 from reverie.data.dataset import Dataset, Rows
@@ -22,7 +22,7 @@ from reverie.evaluate.log_z import LogZ
 from reverie.evaluate.measure import view
 from reverie.evaluate.rows import Watch
 from reverie.files import npz_bytes, write_atomic
-from reverie.prob.abilities import Completes, Encodes, OfWords, Reconstructs, Remembers
+from reverie.prob.abilities import Completes, Encodes, OfWords, Reconstructs, Remembers, Writes
 from reverie.prob.contracts import Coloured, Energy, Implicit, Judged, Latent
 from reverie.progress import Progress, Quiet
 from reverie.train.signals import Stop
@@ -30,7 +30,8 @@ from reverie.trained import Trained
 
 #: What a model must be to do what a verb asks for.
 WHAT: dict[str, Any] = {
-    "encode": Encodes, "impute": Reconstructs | Coloured | Completes, "reconstruct": Reconstructs, "memory": Remembers
+    "encode": Encodes, "impute": Reconstructs | Coloured | Completes, "reconstruct": Reconstructs,
+    "memory": Remembers | Writes,
 }  # fmt: skip
 
 
@@ -177,7 +178,7 @@ def evaluate(
     """
     if data is None:
         need_unseen(run, split)
-    dataset, split = (run.data, split) if data is None else (own_data(run, data), "own")
+    dataset, split = (run.data, split) if data is None else own_data(run, data)
     estimator = measure.check(run.model, dataset, split, estimator, rows)
     model = observed.taken(run.model, dataset, estimator, more, seed)
     if isinstance(model, observed.Observed):
@@ -245,12 +246,17 @@ def certified_rows(result: Any, data: Dataset, split: str) -> dict[str, np.ndarr
     return dict(in_file_units(result, data, split).arrays())
 
 
-def own_data(run: Trained, data: Any) -> Dataset:
-    """Return rows of one's own as a split ``own`` of a data set that is taken as the run's was."""
+def own_data(run: Trained, data: Any) -> tuple[Dataset, str]:
+    """Return rows of one's own as a split of a data set that is taken as the run's was, and the split's name.
+
+    It is ``own``, or of sequences, which may be of another length than the run's, the name of the data.
+    """
+    if run.facts.inputs:
+        return run_data.other_sequences(run.facts, data)
     stored = new_rows(run, data)
     base = run.data if getattr(run.model, "conditional", False) else run.facts
     splits = {**base.splits, "own": Rows(stored)}
-    return dataclasses.replace(base, splits=splits, hash=Dataset.hash_of(stored))
+    return dataclasses.replace(base, splits=splits, hash=Dataset.hash_of(stored)), "own"
 
 
 def score(

@@ -164,6 +164,8 @@ def memory(found: Mapping[str, Any], run: Any) -> Answer:
     """Return what was seen in a memory: for each layer, the three slots of each class, and what slots are worth."""
     import numpy as np
 
+    if "mechanism" in found:
+        return _over_time(found, run)
     record: dict[str, Any] = {}
     shown: list[Any] = []
     names = list(run.facts.class_names or ())
@@ -184,6 +186,22 @@ def memory(found: Mapping[str, Any], run: Any) -> Answer:
     kept = run.path / "arrays" / "memory.npz"
     hint = f"{kept} has everything; `reverie report {run.path}` draws it."
     return Answer({"layers": record, "arrays": kept}, [*shown, hint])
+
+
+def _over_time(found: Mapping[str, Any], run: Any) -> Answer:
+    """Return how a machine goes through the memory that it writes, and where that is drawn."""
+    told = found["mechanism"]
+    asked = found["targets"] == found["targets"]
+    wrong = int(((found["answers"] > 0.5) != (found["targets"] > 0.5))[asked].sum())
+    shown = [
+        f"the longest test sequence: {len(found['heard'])} steps, {wrong} of {int(asked.sum())} bits answered wrongly",
+        f"largest write weight, on average, before an answer is asked for: {told['sharpness']:.2f}",
+        f"steps that move a head as most do: {told['write_stride']:.0%} writing, {told['read_stride']:.0%} reading",
+        f"steps that read the places written, in their order: {told['agreement']:.0%}",
+    ]
+    picture, kept = run.path / "memory.png", run.path / "arrays" / "memory.npz"
+    record = {"mechanism": told, "steps": len(found["heard"]), "wrong_bits": wrong, "picture": picture, "arrays": kept}
+    return Answer(record, [*shown, f"{picture} shows inputs, adds, reads, outputs and weightings over time"])
 
 
 #: What is told of a memory layer; the images of its slots are for the report.

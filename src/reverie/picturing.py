@@ -13,14 +13,14 @@ from reverie import asking, further, masking, reading
 from reverie.class_told import given_of
 from reverie.errors import ReverieError
 from reverie.evaluate import chains as watched
-from reverie.evaluate import components, filling, memorising, microscope, tasks, walks
+from reverie.evaluate import components, filling, memorising, microscope, steps, tasks, walks
 from reverie.evaluate import health as examined
 from reverie.evaluate import impute as imputing
 from reverie.evaluate.baseline import independent_baseline
 from reverie.evaluate.diagnose import diagnose, gather
 from reverie.evaluate.mapped import over_rows
 from reverie.files import to_json, write_atomic
-from reverie.prob.abilities import Encodes, Filters, OfExemplars, OfWords, Reconstructs
+from reverie.prob.abilities import Encodes, Filters, OfExemplars, OfWords, Reconstructs, Writes
 from reverie.prob.contracts import Coloured, Energy, Explicit, Implicit, Judged
 from reverie.progress import Progress, Quiet
 from reverie.showing import display, shown
@@ -287,9 +287,12 @@ def memory(run: Trained, *, seed: int = 0, rows: int = _KNOCKED, progress: Progr
         ``layers`` and, per layer, ``preference_<layer>`` and ``profile_<layer>`` (classes, slots), ``usage_<layer>``,
         ``entropy_<layer>``,
         ``images_<layer>`` (slots, D) and ``knockout_<layer>`` (slots, 2): the fall of the test log-likelihood when a
-        slot is silenced, and its standard error.
+        slot is silenced, and its standard error.  Of a machine that writes its memory what happens at each step
+        of the longest test sequence (`evaluate.steps`), drawn in ``memory.png``, and ``mechanism``.
     """
     model = asking.need(run, "memory")
+    if isinstance(model, Writes):
+        return _steps(run, model, seed, rows)
     # One step for each slot, and two for each layer that is silenced as a whole.
     total = sum(block.slots.shape[0] + 2 for block in model.memories.values())
     with (progress or Quiet()).task(f"memory of {run.path.name}", total) as task:
@@ -297,6 +300,16 @@ def memory(run: Trained, *, seed: int = 0, rows: int = _KNOCKED, progress: Progr
     shown_images = {name: display(run, a) if name.startswith("images_") else a for name, a in found.items()}
     run.folder.save_arrays("memory", **shown_images, made=_made(run, seed, rows))
     return shown_images
+
+
+def _steps(run: Trained, model: Writes, seed: int, rows: int) -> dict[str, Any]:
+    from reverie.report.steps import memory_over_time
+    from reverie.report.style import save
+
+    found = steps.watch(model, run.data.rows("test"))
+    run.folder.save_arrays("memory", **found, made=_made(run, seed, rows))
+    save(memory_over_time(found), run.path / "memory.png")
+    return {"layers": np.asarray(["memory"]), **found, "mechanism": steps.mechanism(found)}
 
 
 def _made(run: Trained, seed: int, rows: int) -> np.ndarray:

@@ -157,7 +157,7 @@ def _begun(folder: Path, plan: training.Plan, dataset: Dataset) -> Run | None:
 
 
 def _source(place: RunFolder, data: Any, dataset: Dataset) -> dict[str, Any]:
-    if isinstance(data, str) and data in {entry.name for entry in data_floor.catalogue()}:
+    if isinstance(data, str) and data_floor.entry(data) is not None:
         return {"source": data}
     if isinstance(data, str | Path):
         return {"source": str(Path(data).resolve())}

@@ -69,3 +69,18 @@ def _kept(path: Path, recorded: Mapping[str, Any]) -> Dataset:
         return dataclasses.replace(kept.joined(), notes=facts.notes) if facts.refit else kept
     except (KeyError, TypeError, ValueError):
         raise ReverieError(f"{path}: holds other arrays than the run stored; put a copy of it back") from None
+
+
+def other_sequences(facts: Dataset, data: Any) -> tuple[Dataset, str]:
+    """Return other sequences, of any length, as a split that is called as they are: their test rows.
+
+    Raises:
+        ReverieError: for other channels than those of the run's data.
+    """
+    found = data_floor.load(str(data) if isinstance(data, Path) else data)
+    have, want = ((d.inputs, d.shape[-1] - d.inputs) for d in (found, facts))
+    if have != want:
+        raise ReverieError(
+            f"data: {data} has {have[0]} + {have[1]} channels, heard and answered; the run {want[0]} + {want[1]}"
+        )
+    return dataclasses.replace(found, splits={**found.splits, found.name: found.splits["test"]}), found.name

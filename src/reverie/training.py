@@ -51,6 +51,7 @@ class Plan:
                 f"likelihood: {self.model} has no law of numbers and categories side by side ({data.name}); train one "
                 f"that has: {able}"
             )
+        models.require_kind(self.model, data)
         model, recipe = module.recipe(Brief(data, key, self.epochs), **self.settings)
         return model, _unchosen(recipe) if data.refit else recipe
 

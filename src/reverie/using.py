@@ -252,6 +252,9 @@ def score(
 def memory(folder: Folder, /, *, seed: Seed = 0) -> Answer:
     """Look into a memory: which slots each class prefers, how they are used, what is lost without them.
 
+    Of a machine that writes its memory (ntm): what it writes, where, and what it reads again at each step of the
+    longest test sequence, drawn in memory.png.
+
     Example: reverie memory runs/mem-vae-digits-1
     """
     run = load(folder)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from reverie.data.dataset import Dataset
     from reverie.data.named import Entry
 
-__all__ = ["catalogue", "load", "load_array"]
+__all__ = ["catalogue", "entry", "load", "load_array"]
 
 
 def catalogue() -> list[Entry]:
@@ -26,6 +26,13 @@ def catalogue() -> list[Entry]:
     from reverie.data.named import catalogue as entries
 
     return entries()
+
+
+def entry(name: str) -> Entry | None:
+    """Return the data set that has this name, or is a task of other sizes (``copy:120``); None where there is none."""
+    from reverie.data.named import entry as found
+
+    return found(name)
 
 
 def load(
@@ -45,6 +52,7 @@ def load(
             (n, height, width[, 3]), or a mapping with ``train``, ``valid`` and ``test`` arrays and classes
             ``train_labels`` ...; one that lacks is held out of ``train``.  Documents are word counts of
             ``scipy.sparse`` (.npz or a matrix), a folder of .txt files, a .txt file with one a line, or lists of texts.
+            Sequences to be answered are a .jsonl or an .npz (`sequences`), or a task such as ``copy`` or ``copy:120``.
         binarisation: ``dynamic``, ``sampled-fixed``, ``threshold``, ``as-is``, or ``means`` (grey as it is, for what
             needs no likelihood); None for what suits.
         likelihood: ``bernoulli``, ``categorical``, ``gaussian``, ``counts`` or ``mixed``; None for what suits.
@@ -61,10 +69,10 @@ def load(
 
     wish = Wish(binarisation, likelihood, split_rule, _seed(seed), refit, tuple(categories or ()))
     if isinstance(spec, str | Path):
-        known = {entry.name: entry for entry in catalogue()}
-        if isinstance(spec, str) and spec in known:
-            return _named(known[spec], wish)
-        return _of_path(Path(spec).expanduser(), str(spec), tuple(known), wish)
+        named = entry(spec) if isinstance(spec, str) else None
+        if named is not None:
+            return _named(named, wish)
+        return _of_path(Path(spec).expanduser(), str(spec), tuple(known.name for known in catalogue()), wish)
     from reverie.data import own
 
     if isinstance(spec, Mapping):
@@ -90,6 +98,9 @@ def _named(entry: Entry, wish: Any) -> Dataset:
         wish = replace(wish, binarisation=entry.binarisation)
     raw, text = entry.raw(rule)
     raw = build.as_asked(raw, wish, entry.name)
+    name = entry.name.replace(":", "-")
+    if raw.inputs:
+        return build.answered(raw, name, entry.name, wish, rule, text)
     if wish.binarisation == "means" and entry.binarisation is not None:
         raw = replace(raw, likelihood="bernoulli")
     found = describe.understand([rows.x for rows in raw.splits.values()], entry.shape, raw.columns)

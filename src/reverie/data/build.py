@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from reverie.data import categories, counts, describe
+from reverie.data import categories, counts, describe, sequences
 from reverie.data.dataset import Dataset
 from reverie.data.describe import Choice, Understanding
 from reverie.data.rows import Raw, Rows, hash_rows, narrow, pieces
@@ -45,6 +45,8 @@ def assemble(raw: Raw, name: str, source: str, wish: Wish) -> Dataset:
     try:
         raw = as_asked(raw, wish, source)
         splits, rule, text = divide(raw.splits, wish.seed, source)
+        if raw.inputs:
+            return answered(replace(raw, splits=splits), name, source, wish, rule, text)
         found = describe.understand((rows.x for rows in raw.splits.values()), raw.shape, raw.columns)
         return settle(replace(raw, splits=splits), name, source, wish, found, rule, text)
     except ReverieError as error:
@@ -80,6 +82,24 @@ def settle(
         notes.append(f"Rows of {raw.shape[0]:,} pixels are shown as images of {shape[0]} x {shape[1]}.")
     raw = replace(raw, splits=splits, shape=shape, notes=tuple(notes))
     made = _dataset(raw, name, source, choice, rule, whole=not found.missing)
+    return made.joined() if wish.refit else made
+
+
+def answered(raw: Raw, name: str, source: str, wish: Wish, rule: str, text: str) -> Dataset:
+    """Return the data set of sequences in their splits: their law is that of bits, and nothing of it is to choose."""
+    for argument, asked in (("likelihood", wish.likelihood), ("binarisation", wish.binarisation)):
+        if asked not in (None, "means"):
+            raise ReverieError(f"{argument}: {source} has sequences, whose answers are bits; leave it out")
+    splits = {split: Rows(np.ascontiguousarray(rows.x, np.float32)) for split, rows in raw.splits.items()}
+    for split, rows in splits.items():
+        sequences.check(rows.x.reshape(len(rows.x), *raw.shape), raw.inputs, f"{source}: {split}")
+    steps, channels = raw.shape
+    what = f"{sum(len(rows.x) for rows in splits.values()):,} sequences of up to {steps:,} steps: "
+    what += f"{raw.inputs} heard, {channels - raw.inputs} answered at each step."
+    made = Dataset(
+        name=name, source=source, splits=splits, shape=raw.shape, likelihood=sequences.LAW, binarisation="as-is",
+        hash=hash_rows(splits), missing=True, split_rule=rule, inputs=raw.inputs, notes=(what, *raw.notes, text),
+    )  # fmt: skip
     return made.joined() if wish.refit else made
 
 

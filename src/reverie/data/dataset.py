@@ -21,7 +21,7 @@ from reverie.errors import ReverieError
 
 __all__ = ["DRAWS", "EVALUATION_SEED", "Binarisation", "Dataset", "Likelihood", "Prepare", "Rows", "Source"]
 
-Likelihood = Literal["bernoulli", "categorical", "gaussian", "counts", "mixed"]
+Likelihood = Literal["bernoulli", "categorical", "gaussian", "counts", "mixed", "sequences"]
 Binarisation = Literal["dynamic", "sampled-fixed", "threshold", "as-is", "means"]
 
 #: The seed with which every evaluation binarises grey rows once (the MEM-VAE paper's own).
@@ -82,6 +82,7 @@ class Dataset:
         whole: whether the rows themselves lack nothing: what is missing then are columns of scale 0 alone.
         split_rule: the named rule that made the splits.
         refit: whether the validation rows are among those that train, so that nothing may be chosen on them.
+        inputs: of sequences (`sequences`), the channels of a step that are heard; 0 of other rows.
         apart: the hash before they were: data that share it have the same test rows.
         hash: SHA-256 over every split's bytes, shapes and classes.
         notes: what was understood of the data, a sentence each.
@@ -105,6 +106,7 @@ class Dataset:
     split_rule: str = "default"
     refit: bool = False
     apart: str | None = None
+    inputs: int = 0
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -303,6 +305,7 @@ class Dataset:
             "whole": record.get("whole", False),
             "refit": record.get("refit", False),
             "categories": _names(record.get("categories")),
+            "inputs": record.get("inputs", 0),
             "apart": record.get("apart"),
         }
         return Dataset(**fields)
@@ -327,6 +330,7 @@ class Dataset:
             "split_rule": self.split_rule,
             "refit": self.refit,
             **({"apart": self.apart} if self.refit else {}),
+            **({"inputs": self.inputs} if self.inputs else {}),
             "hash": self.hash,
             "measure": self.measure,
             "notes": list(self.notes),

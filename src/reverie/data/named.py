@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reverie.data import norb, published, tiny_text
+from reverie.data import norb, published, tasks, tiny_text
 from reverie.data.fetch import Published, arrays, is_here
 from reverie.data.rows import Raw, Rows
 from reverie.data.splits import cut, permutation
@@ -36,6 +36,7 @@ class Entry:
         notes: what a reader of results must know besides.
         words: gives the names of the columns, for word counts.
         likelihood: the default law where the rows would not tell.
+        inputs: of sequences, the channels of a step that are heard.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Entry:
     notes: tuple[str, ...] = ()
     words: Callable[[], tuple[str, ...]] | None = None
     likelihood: str | None = None
+    inputs: int = 0
 
     @property
     def here(self) -> bool:
@@ -64,7 +66,7 @@ class Entry:
         """Return the rows in their splits, and a sentence about the split."""
         splits, text = self.read(rule)
         columns = self.words() if self.words else None
-        return Raw(splits, self.shape, columns, self.classes, self.notes, self.likelihood), text
+        return Raw(splits, self.shape, columns, self.classes, self.notes, self.likelihood, inputs=self.inputs), text
 
 
 def _parts(x: np.ndarray, y: np.ndarray | None, places: Mapping[str, np.ndarray]) -> dict[str, Rows]:
@@ -168,6 +170,34 @@ def _news_w100(rule: str) -> Split:
     return _parts(found["rows"], found["labels"], cut(permutation(16_242, 0), 12_242, 2_000)), text
 
 
+def _task(task: tasks.Task) -> Entry:
+    def read(rule: str) -> Split:
+        from reverie.data import drawn
+
+        sizes = " / ".join(f"{n:,}" for n in tasks.SIZES)
+        return drawn.splits(task), f"Drawn by fixed seeds: {sizes} sequences to train, choose and test."
+
+    more = f"Sizes, each drawn evenly: {task.text}. " if task.sizes else ""
+    return Entry(
+        task.name, f"sequences: {task.what}", tasks.SIZES, task.shape, "drawn afresh at every step of training",
+        "Apache-2.0", "reverie, after A. Graves, G. Wayne, I. Danihelka (2014)", read, inputs=task.inputs,
+        likelihood="sequences",
+        notes=(f"{more}Training draws fresh sequences by seed and step; an epoch is {tasks.SIZES[0]:,} of them.",),
+    )  # fmt: skip
+
+
+def entry(name: str) -> Entry | None:
+    """Return the data set of this name, a task's with its sizes after a colon; None where there is none.
+
+    Raises:
+        ReverieError: for sizes that make no sense.
+    """
+    task = tasks.of(name)
+    if task is not None:
+        return _task(task)
+    return next((known for known in ENTRIES if known.name == name), None)
+
+
 _NUMERALS = tuple("0123456789")
 _ALPHABETS = (
     "Alphabet_of_the_Magi Anglo-Saxon_Futhorc Arcadian Armenian Asomtavruli_(Georgian) Balinese Bengali "
@@ -249,4 +279,4 @@ ENTRIES = (
 # The module is not named so: imported, it would take the function's place in the package.
 def catalogue() -> list[Entry]:
     """Return the data sets that have a name."""
-    return list(ENTRIES)
+    return [*ENTRIES, *map(_task, tasks.TASKS)]

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from reverie.data import counts, images, tables, text
+from reverie.data import counts, images, sequences, tables, text
 from reverie.data.classes import coded
 from reverie.data.rows import Gathered, Raw, Rows, resident_limit
 from reverie.errors import ReverieError
 
-ENDINGS = (".npy", ".npz", ".csv", ".tsv", ".txt", ".amat")
+ENDINGS = (".npy", ".npz", ".csv", ".tsv", ".txt", ".amat", ".jsonl")
 _LABELS = {"y", "label", "labels", "target", "targets", "class", "classes"}
 _IMAGES = {"x", "images", "image", "data", "rows", "features"}
 _SPLITS = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid", "test": "test"}
@@ -45,8 +45,12 @@ def read(path: Path) -> Raw:
         return replace(raw, notes=(*raw.notes, "Read as a table of numbers.")) if ending == ".txt" else raw
     if ending == ".npy":
         return from_array(read_npy(path), str(path))
+    if ending == ".jsonl":
+        return sequences.read_lines(path)
     if ending == ".npz":
         arrays = read_npz(path)
+        if sequences.holds_sequences(arrays):
+            return sequences.from_arrays(arrays, str(path))
         if not counts.is_sparse(arrays):
             return from_mapping(arrays, str(path))
         return replace(from_mapping(counts.read_sparse(path, arrays), str(path)), likelihood=counts.LAW)

@@ -98,6 +98,7 @@ class Raw:
         likelihood: the law that rows of this kind have unless another is asked for; None: what suits their values.
         categories: names of the categories whose codes a column holds; None where all columns are numbers.
         doubts: columns of text that may be no categories, and the line that refuses each unless it is asked for.
+        inputs: of sequences (`sequences`), the channels of a step that are heard; 0 of other rows.
     """
 
     splits: Mapping[str, Rows]
@@ -108,6 +109,7 @@ class Raw:
     likelihood: str | None = None
     categories: Categories | None = None
     doubts: Mapping[int, str] = field(default_factory=dict)
+    inputs: int = 0
 
 
 def in_memory(x: Any) -> bool:

@@ -324,7 +324,8 @@ def _usage(layer: str, usage: np.ndarray, spread: np.ndarray | None) -> Iterator
 def data(facts: Facts) -> Iterator[Finding]:
     """Say what is the matter with the data or the numbers themselves."""
     record = (facts.get("run") or {}).get("data") or {}
-    if record.get("missing"):
+    # Of a sequence nothing is missing: what is not there is not asked for.
+    if record.get("missing") and not record.get("inputs"):
         yield _ok("Some cells are missing: likelihoods are those of the cells that are there.")
     rows = record.get("rows") or {}
     if 0 < rows.get("test", 0) < 50:

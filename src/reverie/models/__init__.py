@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from reverie import settings, values
-from reverie.errors import ReverieError, nearest
+from reverie.errors import ReverieError, an, nearest
 
 _HERE = Path(__file__).parent
 INDEX = _HERE / "index.json"
@@ -61,7 +61,7 @@ def class_name(name: str) -> str:
 def capabilities(name: str) -> list[str]:
     """Return what the model can do: ``likelihood``, ``sample``, ``encode``, ``impute``, ``memory``,
     ``classify`` (from its stack of features), ``class-conditional``."""
-    from reverie.prob.abilities import Completes, Encodes, OfWords, Reconstructs, Remembers, Stacks
+    from reverie.prob.abilities import Completes, Encodes, OfWords, Reconstructs, Remembers, Stacks, Writes
     from reverie.prob.contracts import Energy, Explicit, Implicit, Latent
 
     built = model_class(name)
@@ -70,7 +70,7 @@ def capabilities(name: str) -> list[str]:
         "sample": (Latent, Energy, Explicit, Implicit),
         "encode": Encodes,
         "impute": (Reconstructs, Completes),
-        "memory": Remembers,
+        "memory": (Remembers, Writes),
         "classify": Stacks,
         "topics": OfWords,
         "retrieve": OfWords,
@@ -85,8 +85,28 @@ def takes_mixed(name: str) -> bool:
 
 
 def rows(name: str) -> tuple[str, ...]:
-    """Return the kinds of rows that the model takes: ``binary`` and ``real`` of a table, ``counts``, ``images``."""
+    """Return the kinds of rows that the model takes: ``binary`` and ``real`` of a table, ``counts``, ``images``,
+    ``sequences``."""
     return tuple(getattr(load_module(name), "ROWS", ("binary", "real")))
+
+
+def require_kind(name: str, data: Any) -> None:
+    """Refuse rows to a model that answers sequences, and sequences to a model of rows.
+
+    Raises:
+        ReverieError: naming what to give, or what to train instead.
+    """
+    from reverie.prob.answering import Answering
+
+    answers = issubclass(model_class(name), Answering)
+    if answers and not data.inputs:
+        raise ReverieError(
+            f"{data.source}: {an(name)} answers sequences, and these are rows; give copy or another task of "
+            "`reverie data`, or a .jsonl of inputs and answers"
+        )
+    if data.inputs and not answers:
+        able = ", ".join(other for other in discover() if issubclass(model_class(other), Answering))
+        raise ReverieError(f"{data.source}: has sequences to be answered, and {an(name)} models rows; use {able}")
 
 
 def entry(name: str) -> dict[str, Any]:

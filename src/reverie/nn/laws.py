@@ -134,6 +134,8 @@ def output_head(key: PRNGKeyArray, fan_in: int, data: Columns) -> eqx.Module:
             "likelihood: this model has no law of word counts; use replicated-softmax, or give --likelihood bernoulli "
             "to model which words occur"
         )
+    if data.likelihood == "sequences":
+        raise ReverieError("likelihood: this model has no law of sequences to be answered; use ntm or lstm")
     raise ReverieError(f"likelihood: {data.likelihood!r} is not one of bernoulli, gaussian, categorical")
 
 

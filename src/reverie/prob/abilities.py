@@ -152,6 +152,21 @@ class Remembers(Protocol):
 
 
 @runtime_checkable
+class Writes(Protocol):
+    """Answers sequences with a memory that it reads and writes itself: `reverie memory` shows it step by step.
+
+    What `step` tells of its inside has ``adds``, ``erases`` and ``got``, a row a head, and ``writes`` and ``reads``
+    (heads, N).
+    """
+
+    def told(self, h: Float[Array, " C"]) -> tuple[Any, Array, Array]:
+        """Return where the heads are told to go, and what those that write erase and add."""
+        ...
+
+    def step(self, state: Any, x: Float[Array, " I"]) -> tuple[Any, Float[Array, " O"], dict[str, Array]]: ...
+
+
+@runtime_checkable
 class OfWords(Protocol):
     """A product of experts over words, each hidden unit one: `reverie topics`."""
 

@@ -144,15 +144,26 @@ def diagnoses(run: RunView) -> Section | None:
 
 _CURVES = {
     "loss": "minus the loss", "log_likelihood": "log-likelihood",
-    "squared_error": "minus the squared error", "pseudo_likelihood": "pseudo-likelihood"
+    "squared_error": "minus the squared error", "pseudo_likelihood": "pseudo-likelihood",
+    "bits_per_sequence": "minus the bits per sequence",
 }  # fmt: skip
 #: What a curve is measured in, where that is no nats.
-_UNITS = {"accuracy": "share of the rows", _CURVES["squared_error"]: "squares"}
+_UNITS = {"accuracy": "share of the rows", _CURVES["squared_error"]: "squares", _CURVES["bits_per_sequence"]: "bits"}
 
 
 def curve(run: RunView) -> figures.Curve | None:
     """Return the run's learning curve, None where its journal says nothing."""
-    known = ("accuracy", "squared_error", "objective", "bound", "elbo", "log_likelihood", "pseudo_likelihood", "loss")
+    known = (
+        "accuracy",
+        "squared_error",
+        "bits_per_sequence",
+        "objective",
+        "bound",
+        "elbo",
+        "log_likelihood",
+        "pseudo_likelihood",
+        "loss",
+    )
     label = next((k for k in known if any(k in m for m in run.metrics)), None)
     if label == "loss" and any(_of_an_energy(m.get("valid") or {}) for m in run.metrics):
         label = None  # what an energy logs is a difference of energies, and no likelihood's bound
@@ -168,11 +179,12 @@ def curve(run: RunView) -> figures.Curve | None:
             valid.append((epoch, found["value"], *(found.get(end) or found["value"] for end in ("low", "high"))))
     if not train and not valid:
         return None
-    sign = -1.0 if label in ("loss", "squared_error") else 1.0
+    sign = -1.0 if label in ("loss", "squared_error", "bits_per_sequence") else 1.0
     x, y = np.array(train, float).reshape(-1, 2).T
     v, w, low, high = np.array(valid, float).reshape(-1, 4).T
     band = (low, high) if (high > low).any() else None
     judged = "Parzen windows" if windows else "log-likelihood"
+    judged = _CURVES[label] if label == "bits_per_sequence" else judged
     return figures.Curve(run.name, x, sign * y, _CURVES.get(str(label), str(label or "")), v, w, band, judged)
 
 

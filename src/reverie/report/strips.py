@@ -74,8 +74,8 @@ def strips(
     levels = np.rint(np.clip(np.nan_to_num(scale(rows)), 0, 1) * _LEVELS)
     for level in np.unique(levels):
         # One path for all cells of a level keeps a drawing of thousands of cells small, and its colours CSS's.
-        _squares(axes, (levels == level) & present, alpha=_opacity(level))
-    _squares(axes, ~present, colour=_AMBER)
+        squares(axes, (levels == level) & present, alpha=_opacity(level))
+    squares(axes, ~present, colour=_AMBER)
     axes.set(xlim=(-0.5, width - 0.5), ylim=(n - 0.5, -0.5))
     axes.grid(False)
     size = n // max(1, len(groups))
@@ -101,7 +101,7 @@ def _key(axes: Axes, scale: Scale, *, missing: bool) -> None:
     axes.legend(handles=made, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, handlelength=1.2)
 
 
-def _squares(axes: Axes, chosen: np.ndarray, alpha: float = 1.0, colour: str = ACCENT) -> None:
+def squares(axes: Axes, chosen: np.ndarray, alpha: float = 1.0, colour: str = ACCENT) -> None:
     i, j = np.nonzero(chosen)
     if not i.size:
         return

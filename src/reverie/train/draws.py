@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PRNGKeyArray
 
+from reverie.data import drawn
 from reverie.data.dataset import Dataset, Source
 from reverie.data.order import batch_indices
+from reverie.data.tasks import Task
 from reverie.train.recipe import Draw
 
 
@@ -38,5 +40,20 @@ def minibatch(data: Dataset, batch: int, conditional: bool = False) -> Draw:
         stored, labels, index = feed.rows(step, batch)
         given = jax.nn.one_hot(labels, classes) if conditional else None
         return {"x": feed.source.prepare(key, stored), "given": given, "index": index, "step": jnp.asarray(step)}, carry
+
+    return draw
+
+
+def sequences(task: Task, batch: int) -> Draw:
+    """Return the draw of fresh sequences of a task, those of a batch of one size; the training rows are not used.
+
+    The carry's ``most``, where it is less, is the largest size drawn.  The batch is as of `minibatch`.
+    """
+
+    def draw(key: PRNGKeyArray, step: Array, feed: Feed, model: Any, carry: Any) -> tuple[dict[str, Any], Any]:
+        first, second = jax.random.split(key)
+        chosen = drawn.sizes(first, task, carry.most)
+        rows = jax.vmap(lambda k: drawn.sequence(k, task, chosen).ravel())(jax.random.split(second, batch))
+        return {"x": rows, "given": None, "index": jnp.arange(batch), "step": jnp.asarray(step)}, carry
 
     return draw

@@ -97,6 +97,21 @@ class Adam:
         return optax.chain(*clips, started, *shrunk, optax.scale_by_learning_rate(rate))
 
 
+def rmsprop(
+    rate: optax.Schedule, *, decay: float = 0.95, momentum: float = 0.9, clip: float = 0.0
+) -> optax.GradientTransformation:
+    r"""Return RMSprop with momentum (Tieleman & Hinton 2012): :math:`m \leftarrow \mu m + g/(\sqrt v + 10^{-8})`.
+
+    Args:
+        decay: of v, the mean square of the gradient.
+        momentum: :math:`\mu`.
+        clip: rescale the gradient to at most this norm; 0 is off.
+    """
+    clips = [optax.clip_by_global_norm(clip)] if clip else []
+    scale = optax.scale_by_rms(decay=decay, eps=1e-8, eps_in_sqrt=False)
+    return optax.chain(*clips, scale, optax.trace(momentum), optax.scale_by_learning_rate(rate))
+
+
 @dataclass(frozen=True)
 class Momentum:
     """Momentum of gradient descent: small while the first steps are large, larger later (Hinton 2010).
