@@ -57,6 +57,7 @@ bench: $(STAMP)  ## speed beside the matrix products alone, a bare loop and peer
 	@$(PY) benchmarks/parzen.py --out results/bench/parzen.json
 	@$(PY) benchmarks/implicit.py --out results/bench/implicit.json
 	@$(PY) benchmarks/autoregressive.py --out results/bench/autoregressive.json
+	@$(PY) benchmarks/ntm.py --out results/bench/ntm.json
 
 readme: $(STAMP)  ## put the tables of results/ into README.md
 	@$(PY) docs/readme.py
