@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from reverie import data
-from reverie.data import fetch, published
+from reverie.data import fetch, published, tasks
 from reverie.errors import ReverieError
 
 NAMES = [entry.name for entry in data.catalogue()]
@@ -113,7 +113,8 @@ def test_without_files_and_network_one_line_says_what_to_do(alone: Path) -> None
     assert "\n" not in text
     for part in ("train-images-idx3-ubyte.gz", "ossci-datasets", "cvdf-datasets", "yann.lecun.com", "REVERIE_DATA"):
         assert part in text or (part == "cvdf-datasets" and "storage.googleapis.com" in text)
-    assert [e.name for e in data.catalogue() if e.here] == ["digits", "tiny-text"]
+    drawn = [task.name for task in tasks.TASKS]
+    assert [e.name for e in data.catalogue() if e.here] == ["digits", "tiny-text", *drawn]
 
 
 def small(alone: Path) -> tuple[fetch.Published, bytes]:
