@@ -367,9 +367,9 @@ def test_every_way_learns_and_a_stopped_run_goes_on_bit_for_bit(
     [
         ({"p_layers": ("sbn", "nade")}, "p-layers: sbn,nade for 3 laws"),
         ({"q_layers": ()}, "q-layers: none for 2 laws"),
-        ({"p_layers": ("perceptron",)}, "p_layers"),
+        ({"p_layers": ("perceptron",)}, "p_layers: 'perceptron' is not one of sbn, darn, nade"),
         ({"baseline": "none"}, "baseline: rws has no such choice"),
-        ({"surrogate": "score", "k": 1}, "k: leave-one-out compares"),
+        ({"surrogate": "score", "k": 1}, "k: score compares a row's samples"),
         ({"surrogate": "concrete", "temperature": 0.0}, "temperature"),
         ({"surrogate": "vimco", "temperature": 2.0}, "temperature: vimco has no"),
     ],

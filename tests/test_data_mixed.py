@@ -184,3 +184,26 @@ def test_the_command_tells_and_takes_them(tmp_path: Path, capsys: pytest.Capture
     assert "Column 'rooms': 5 categories (0, 1, 2, 3, 4)." in capsys.readouterr().out
     assert cli.main(["data", "--categories", "rooms"]) == 2
     assert "rooms of what? name it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("cell", "words"),
+    [("3,{i}", "numbers with commas, such as '3,0'; write them with points"),
+     ("2024-01-1{i}", "holds dates, such as '2024-01-10'; leave it out")],
+)  # fmt: skip
+def test_numbers_with_commas_and_dates_are_no_categories(cell: str, words: str, tmp_path: Path) -> None:
+    lines = [f"{i};{cell.format(i=i % 8)};{'ab'[i % 2]}" for i in range(40)]
+    (tmp_path / "t.csv").write_text("\n".join(["age;x;kind", *lines]))
+    with pytest.raises(ReverieError, match=words) as caught:
+        data.load(tmp_path / "t.csv")
+    assert "\n" not in str(caught.value)
+    assert data.load(tmp_path / "t.csv", categories=("x",)).column_levels[1] == 8
+
+
+def test_a_column_that_counts_the_rows_is_told(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    lines = [f"{i + 7},{rng.normal():.3f},{'ab'[i % 2]}" for i in range(40)]
+    (tmp_path / "t.csv").write_text("\n".join(["id,x,kind", *lines]))
+    assert any(note.startswith("Column 'id' counts the rows") for note in data.load(tmp_path / "t.csv").notes)
+    (tmp_path / "t.csv").write_text("\n".join(["id,x,kind", *lines[::2]]))
+    assert not any("counts the rows" in note for note in data.load(tmp_path / "t.csv").notes)

@@ -162,6 +162,7 @@ def test_the_verb_tells_keeps_and_draws(tmp_path: Path, capsys: pytest.CaptureFi
         ({"draws": 10}, "draws: 10 are too few"),
         ({"rows": 0}, "rows: 0"),
         ({"k": 0}, "k: give 1"),
+        ({"k": 1, "only": ("vimco",)}, "k: vimco compares a row's samples"),
         ({"split": "exam"}, "split: 'exam'"),
     ],
 )

@@ -357,7 +357,7 @@ def test_columns_of_other_laws_are_learnt(likelihood: str, tmp_path: Path) -> No
         ({"latent": ()}, "latent: give the width"),
         ({"latent": (3, 0)}, "latent: give the width"),
         ({"k": 0}, "k: 0"),
-        ({"surrogate": "vimco", "k": 1, "batch": 10}, "k: vimco compares samples"),
+        ({"surrogate": "vimco", "k": 1, "batch": 10}, "k: vimco compares a row's samples"),
         ({"surrogate": "wake-sleep", "q_updates": "wake"}, "q-updates: wake-sleep has no such choice"),
         ({"surrogate": "elbo"}, "surrogate"),
     ],

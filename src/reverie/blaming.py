@@ -68,7 +68,8 @@ def _usual(run: Trained) -> np.ndarray:
 def told(run: Trained, rows: np.ndarray, found: Blame) -> dict[str, np.ndarray]:
     """Return the columns of a file of scores: each row's excess, and the columns to blame with their cells."""
     names, values = _names(run), run.facts.named(np.asarray(rows, np.float64))
-    columns: dict[str, np.ndarray] = {"excess": found.rows}
+    # Of a row without a known cell nothing surprises, and nothing does not.
+    columns: dict[str, np.ndarray] = {"excess": np.where(np.isnan(found.cells).all(axis=1), np.nan, found.rows)}
     place = np.arange(len(rows))
     for rank, column in enumerate(found.columns.T[:NAMED], 1):
         own = found.cells[place, column]

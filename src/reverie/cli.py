@@ -153,7 +153,8 @@ def _elsewhere(option: str, words: Sequence[str]) -> str:
     able = [entry["name"] for entry in index() if any(name == argument["name"] for argument in entry["arguments"])]
     if words[:1] != ["train"] or not able:
         return ""
-    return f" for {train_command.model_of(words[1:], _valued())}; {', '.join(able)} have it"
+    has = "has" if len(able) == 1 else "have"
+    return f" for {train_command.model_of(words[1:], _valued())}; {', '.join(able)} {has} it"
 
 
 def _version() -> str:

@@ -55,5 +55,9 @@ _KEY = (
 
 
 def _told(one: Any) -> list[str]:
-    bias = f"{one.bias:.2g}" if one.biased else f"< {one.bias_high:.2g}"
+    bias = _short(one.bias) if one.biased else f"< {_short(one.bias_high)}"
     return [one.target, f"{one.noise:.3g}", bias]
+
+
+def _short(value: float) -> str:
+    return f"{value:.2g}" if value < 100 else f"{value:.0f}"

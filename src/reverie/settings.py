@@ -188,6 +188,10 @@ def _convert(name: str, value: Any, hint: Any, default: Any) -> Any:
         return values.read(value, hint)
     except (ValueError, TypeError, OverflowError):
         hopeful = nearest(str(value), map(str, get_args(hint))) if get_origin(hint) is Literal else ""
+        if (item := values.item(hint)) is not None and get_origin(item) is Literal:
+            # Of a list of names the one that is none is told.
+            for word in values.words(value):
+                _convert(name, word, item, None)
         raise ReverieError(f"{name}: {value!r} is not {values.form(hint).long}{hopeful}") from None
 
 

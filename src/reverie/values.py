@@ -101,6 +101,18 @@ def _choose(value: Any, choices: tuple[Any, ...]) -> Any:
     raise ValueError(value)
 
 
+def item(hint: Any) -> Any:
+    """Return the type of a list's items, None of what is no list."""
+    return get_args(hint)[0] if get_origin(hint) is tuple else None
+
+
+def words(value: Any) -> list[str]:
+    """Return the items of a list as they were given."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",")]
+    return [str(part) for part in value] if isinstance(value, list | tuple) else []
+
+
 def _read_tuple(value: Any, item: Any) -> tuple[Any, ...]:
     nested = get_origin(item) is tuple
     if isinstance(value, str):

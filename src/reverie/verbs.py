@@ -187,6 +187,9 @@ def table(
         tabling.run_table(name, budget=budget, rows=row, column=column, progress=progress.for_stderr())
     found = [r for r in tabling.collect(name) if column is None or r["column"] == column]
     kept = [r for r in found if row is None or fnmatch.fnmatchcase(str(r["row"]), row)]
+    if not found:
+        known = dict.fromkeys(str(r["column"]) for r in tabling.collect(name))
+        raise ReverieError(f"column: none is called so{nearest(column or '', known)} (there is {', '.join(known)})")
     if not kept:
         known = dict.fromkeys(str(r["row"]) for r in tabling.collect(name))
         raise ReverieError(f"table: no row is called so{nearest(row or '', known)} (there is {', '.join(known)})")

@@ -8,6 +8,7 @@ or a remark, says nothing of other rows and is refused; so is text among numbers
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -24,6 +25,9 @@ LAW = "mixed"
 MOST, FEW = 100, 10
 #: Categories that a note names; different whole numbers up to which one says that they could be categories.
 _NAMED = 12
+#: Numbers and dates as they are often written, which are no categories.
+_COMMAS = re.compile(r"[^\d\s]?\s*[+-]?\d[\d.]*,\d[\d,]*\s*[^\d\s]?")
+_DATES = re.compile(r"\d{4}-\d{1,2}-\d{1,2}([T ].*)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}")
 
 
 def of_text(cells: Sequence[str], where: str) -> tuple[Float[np.ndarray, " n"], tuple[str, ...], str | None]:
@@ -39,18 +43,27 @@ def of_text(cells: Sequence[str], where: str) -> tuple[Float[np.ndarray, " n"], 
     found[there] = codes
     words, count = [str(name) for name in names if not is_number(str(name))], int(there.sum())
     take = "or name it in --categories to take it so all the same"
-    doubt = None
-    if 2 * sum(is_number(cell) for cell, here in zip(cells, there, strict=True) if here) > count:
+    doubt = _no_names(words, where, take)
+    if doubt is None and 2 * sum(is_number(cell) for cell, here in zip(cells, there, strict=True) if here) > count:
         row = list(cells).index(words[0]) + 1
         doubt = (
             f"{where} holds numbers, and text such as {words[0][:20]!r} in row {row}; mend or empty that cell, {take}"
         )
-    elif len(names) > MOST or (len(names) > FEW and 2 * len(names) > count):
+    elif doubt is None and (len(names) > MOST or (len(names) > FEW and 2 * len(names) > count)):
         doubt = (
             f"{where} holds text such as {words[0][:20]!r}, {len(names):,} different ones in {count:,} rows, too many "
             f"for categories; leave it out, name it 'label' if it holds classes, {take}"
         )
     return found, tuple(map(str, names)), doubt
+
+
+def _no_names(words: Sequence[str], where: str, take: str) -> str | None:
+    """Return what a column holds whose text is numbers with commas, or dates; None where it is neither."""
+    if all(_COMMAS.fullmatch(word) for word in words):
+        return f"{where} holds numbers with commas, such as {words[0]!r}; write them with points, as 3.2, {take}"
+    if all(_DATES.fullmatch(word) for word in words):
+        return f"{where} holds dates, such as {words[0]!r}; leave it out, or give numbers such as days or years, {take}"
+    return None
 
 
 def as_asked(raw: Raw, likelihood: str | None, asked: Sequence[str], binarisation: str | None, where: str) -> Raw:
@@ -101,6 +114,7 @@ def _mixed(raw: Raw, chosen: set[int]) -> Raw:
             values = values[~np.isnan(values)]
             if column not in chosen and len(values) != 2:
                 notes += _could_be(label(column, raw.columns), values)
+                notes += _counts_rows(label(column, raw.columns), values, sum(len(x) for x in splits.values()))
                 continue
             categories[column] = tuple(map(written, values))
             for x in splits.values():
@@ -127,6 +141,13 @@ def _could_be(which: str, values: np.ndarray) -> list[str]:
     return [
         f"C{which[1:]}: {len(values)} whole numbers, taken as numbers; --categories {name} takes them as categories."
     ]
+
+
+def _counts_rows(which: str, values: np.ndarray, rows: int) -> list[str]:
+    """Return what is said of a column of numbers that counts the rows."""
+    if rows < 20 or len(values) != rows or not np.array_equal(values, values[0] + np.arange(rows)):
+        return []
+    return [f"C{which[1:]} counts the rows: if it is an identifier, leave it out, as it says nothing of other rows."]
 
 
 def recoded(

@@ -173,7 +173,7 @@ def _flat(x: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
         x = x[..., 0]
     if not (x.shape[1:] == shape or x.shape[1:] == (width,)):
         wanted = f"{width} columns" if len(shape) == 1 else f"images of shape {shape}, or rows of {width}"
-        raise ReverieError(f"{where}: have shape {x.shape}, the model was trained on {wanted}; give rows like those")
+        raise ReverieError(f"{where}: rows of shape {x.shape}, the model was trained on {wanted}; give rows like those")
     if not len(x):
         raise ReverieError(f"{where}: has no row; give at least one")
     return np.ascontiguousarray(x).reshape(len(x), width)

@@ -59,6 +59,8 @@ def plan(
     known = known_ways(model, rows[0], k, None if given is None else given[0])
     for name in only:
         if name not in known:
+            if name in known_ways(model, rows[0], k + 1, None if given is None else given[0]):
+                raise ReverieError(f"k: {name} compares a row's samples with each other; give 2 or more")
             hint = nearest(name, known) or f"; give some of: {'; '.join(known)}"
             raise ReverieError(f"only: {name!r} is no estimator of this model's gradient{hint}")
     chosen = tuple(known[name] for name in only or known)

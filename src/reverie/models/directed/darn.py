@@ -125,5 +125,5 @@ def recipe(
     return model, directed_recipe(
         brief, conditional=False, surrogate=surrogate, k=k, beta=1.0, warmup=0.0, batch=batch, rate=rate,
         schedule_name=schedule, adam=adam, select=select, valid_every=valid_every, valid_samples=valid_samples,
-        norm=False, known=ways(surrogate),
+        norm=False, known=ways(surrogate, k),
     )  # fmt: skip

@@ -149,7 +149,7 @@ def recipe(
         q_layers: kinds of the laws of Q: one for all, or one each, from the data upwards.
         ordering: number of the order of cells that hear each other, the same for every seed; 0 is the file's own.
         surrogate: how it learns.
-        k: samples of h per row (vimco needs two or more).
+        k: samples of h per row (vimco, and score by leave-one-out, need two or more).
         q_updates: of rws: whether q learns from its own weighed draws, from dreams, or from both.
         baseline: of score: what a draw's log-weight is compared with: the mean of the row's other draws, a running
             mean over batches, what a net of 100 units expects of the row, or nothing.
@@ -162,7 +162,7 @@ def recipe(
         valid_every: epochs between validations (default: a fiftieth of the plan).
         valid_samples: importance samples of the validation log-likelihood.
     """
-    known = ways(surrogate, q_updates, baseline, temperature)
+    known = ways(surrogate, k, q_updates, baseline, temperature)
     asked = surrogate == "score" and baseline == "input"
     model = untrained(brief, latent, p_layers, q_layers, ordering, _FORECAST if asked else 0)
     return model, directed_recipe(
@@ -173,18 +173,20 @@ def recipe(
 
 
 def ways(
-    surrogate: str, q_updates: QUpdates = "both", baseline: Baseline = "leave-one-out", temperature: float = 0.5
+    surrogate: str, k: int, q_updates: QUpdates = "both", baseline: Baseline = "leave-one-out", temperature: float = 0.5
 ) -> Mapping[str, Surrogate]:
     """Return how binary layers can learn, as asked.
 
     Raises:
-        ReverieError: for what was asked of another surrogate.
+        ReverieError: for what was asked of another surrogate, or one sample where two are compared.
     """
     of = {"q-updates": ("rws", q_updates, "both"), "baseline": ("score", baseline, "leave-one-out"),
           "temperature": ("concrete", temperature, 0.5)}  # fmt: skip
     for name, (owner, value, default) in of.items():
         if value != default and surrogate != owner:
             raise ReverieError(f"{name}: {surrogate} has no such choice; leave it out, or use --surrogate {owner}")
+    if k == 1 and (surrogate == "vimco" or (surrogate, baseline) == ("score", "leave-one-out")):
+        raise ReverieError(f"k: {surrogate} compares a row's samples with each other, and 1 is too few; give 2 or more")
     if not temperature > 0:
         raise ReverieError(f"temperature: {temperature} must be positive")
     plain = partial(score, baseline=baseline)
