@@ -69,7 +69,7 @@ def test_a_model_takes_the_rows_it_says_and_no_others(name: str) -> None:
         if kind in models.rows(name):
             plan.build(data)
         else:
-            with pytest.raises(ReverieError, match=r"likelihood|images"):
+            with pytest.raises(ReverieError, match=r"likelihood|images|sequences"):
                 plan.build(data)
 
 

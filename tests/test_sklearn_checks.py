@@ -19,7 +19,7 @@ from reverie import sklearn as house
 FEW: dict[str, dict[str, Any]] = {
     "VAE": {"latent": (1,), "hidden": ((),), "epochs": 1, "valid_samples": 2, "draws": 2},
     "RBM": {"hidden": 2, "epochs": 1},
-    "NADE": {"hidden": 2, "components": 1, "epochs": 1},
+    "MADE": {"hidden": (2,), "components": 1, "epochs": 1},
     "Autoencoder": {"code": 1, "epochs": 1},
     "Classifier": {"hidden": (8,), "batch": 20, "rate": 0.02, "epochs": 15},
 }
@@ -52,10 +52,10 @@ def test_a_fault_would_be_found() -> None:
     """A mutant: an estimator whose scores depend on which rows come together."""
     from sklearn.utils.estimator_checks import check_methods_subset_invariance
 
-    class Relative(house.NADE):
+    class Relative(house.MADE):
         def score_samples(self, X: Any) -> Any:
             found = super().score_samples(X)
             return found - found.mean()
 
     with pytest.raises(AssertionError, match="score_samples"):
-        check_methods_subset_invariance("Relative", Relative(**FEW["NADE"]))
+        check_methods_subset_invariance("Relative", Relative(**FEW["MADE"]))
