@@ -415,10 +415,12 @@ def test_wrong_input_gets_one_line(arguments: dict[str, Any], words: str, copied
     assert not (copied.path / "classifier").exists()
 
 
-def test_other_settings_and_a_run_trained_on_are_refused(copied: reverie.Run) -> None:
+def test_other_settings_and_a_run_trained_on_are_refused(copied: reverie.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     copied.classify(baselines="none", **SHORT)
     with pytest.raises(ReverieError, match="another rate"):
         copied.classify(baselines="none", epochs=4, rate=0.02)
+    # Its rate has ended at 0, for which it would be refused before.
+    monkeypatch.setattr("reverie.further.ends", lambda record: False)
     longer = copied.resume(epochs=4)
     with pytest.raises(ReverieError, match="other weights"):
         longer.classify(baselines="none", **SHORT)
