@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -43,6 +43,13 @@ from reverie.prob.surrogates import Running, RunningMean
 X = np.array([1.0, 0.0, 1.0, 1.0])
 KINDS = ("sbn", "darn", "nade")
 BASELINES = ("leave-one-out", "running-mean", "input", "none")
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """Within: float64, and keys that are keys."""
+    with jax.enable_x64(True):
+        yield
 
 
 def layer(kind: Any, width: int = 7, beyond: int = 3, seed: int = 0, scale: float = 1.0) -> Conditional:
@@ -97,7 +104,7 @@ def by_loops(net: Any, h: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_draws_follow_the_law_they_are_scored_by(kind: str) -> None:
+def test_draws_follow_the_law_they_are_scored_by(kind: str, double: None) -> None:
     """Chi-square of 20,000 draws at a fixed seed; false alarm: a thousandth.  A triangle turned over is caught."""
     from scipy.stats import chisquare
 
@@ -133,7 +140,7 @@ class Turned(Conditional):
         return turned.logits(h[::-1], y)[::-1]
 
 
-def test_means_are_exact_where_units_are_apart() -> None:
+def test_means_are_exact_where_units_are_apart(double: None) -> None:
     y = jnp.asarray([0.3, 1.0, -2.0])
     net = layer("sbn")
     np.testing.assert_allclose(net.mean(y), jax.nn.sigmoid(net.logits(jnp.zeros(7), y)), atol=1e-6)
@@ -225,8 +232,8 @@ def test_baselines_take_variance_away_and_the_net_learns_what_the_row_is_worth(e
     assert_same(found, slope(squared, model).forecast, 1e-12)
 
 
-def test_the_running_mean_is_of_the_batches_before_and_kept_in_the_carry() -> None:
-    model = Helmholtz(**vars(jax.tree.map(lambda a: a.astype(jnp.float32), some())))
+def test_the_running_mean_is_of_the_batches_before_and_kept_in_the_carry(double: None) -> None:
+    model = Helmholtz(**vars(some()))
     seen: list[float] = []
 
     def noted(*args: Any, level: Any, **options: Any) -> Any:
@@ -236,7 +243,7 @@ def test_the_running_mean_is_of_the_batches_before_and_kept_in_the_carry() -> No
     step = surrogates.objective("score", 2, known={"score": Running(noted, decay=0.5)})
     carry, total, weight = RunningMean.start(), 0.0, 0.0
     for i in range(3):
-        batch = {"x": jnp.asarray(np.eye(4), jnp.float32), "given": None, "step": jnp.asarray(i)}
+        batch = {"x": jnp.asarray(np.eye(4)), "given": None, "step": jnp.asarray(i)}
         _, carry, info = step(model, batch, carry, jax.random.key(i))
         assert float(info["level"]) == pytest.approx(total / weight if weight else 0.0, rel=1e-5)
         seen.append(float(info["elbo"]))
