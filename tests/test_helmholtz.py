@@ -221,13 +221,15 @@ def test_the_bias_falls_as_one_over_k(enumerated: None) -> None:
 def test_weights_that_spread_by_hundreds_of_nats_leave_gradients_finite(name: str, double: bool) -> None:
     with jax.enable_x64(double):
         plain = Helmholtz(**vars(some((6, 5))))
+        # Of the net's own precision: jax may remember what the same numbers were under another.
+        x = jnp.asarray(X, plain.top.bias.dtype)
         # p alone: a q as sure of itself would draw the same h every time.
         p, law, top = jax.tree.map(lambda a: 200.0 * a, theta(plain))
         model = replace(plain, p=p, data=law, top=top)
-        log_w = bounds.log_weights(model, jax.random.key(0), jnp.asarray(X), None, 20)
+        log_w = bounds.log_weights(model, jax.random.key(0), x, None, 20)
         assert float(jnp.ptp(log_w)) > 700
         assert float(score_surrogates.shares(log_w).sum()) == pytest.approx(1.0, abs=1e-6)
-        run = lambda m: SCORED[name](m, jax.random.key(0), jnp.asarray(X), None, 20)  # noqa: E731
+        run = lambda m: SCORED[name](m, jax.random.key(0), x, None, 20)  # noqa: E731
         found = jax.jit(jax.value_and_grad(run, has_aux=True))(model)
         assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(found))
 
@@ -301,13 +303,14 @@ class Dreaming(ScalarGaussian):
 
 def test_a_penalty_is_taken_off_and_a_weight_of_the_kl_refused() -> None:
     model, key = Helmholtz(**vars(some())), jax.random.key(0)
+    x = jnp.asarray(X, model.top.bias.dtype)
     for name in SCORED:
-        plain, info = SCORED[name](model, key, jnp.asarray(X), None, 2)
-        less, told = SCORED[name](model, key, jnp.asarray(X), None, 2, 1.0, lambda trace: jnp.asarray(3.0))
+        plain, info = SCORED[name](model, key, x, None, 2)
+        less, told = SCORED[name](model, key, x, None, 2, 1.0, lambda trace: jnp.asarray(3.0))
         assert float(plain - less) == pytest.approx(3.0, abs=1e-5) and float(told["penalty"]) == 3.0
         assert float(plain) == pytest.approx(float(info["elbo" if name in OF_THE_ELBO else "bound"]), abs=1e-6)
         with pytest.raises(ReverieError, match=r"beta: .*no KL term"):
-            SCORED[name](model, key, jnp.asarray(X), None, 2, 0.5)
+            SCORED[name](model, key, x, None, 2, 0.5)
     with pytest.raises(ReverieError, match="'elbo' is not known"):
         surrogates.objective("elbo", 1, known=SCORED)
 
