@@ -32,6 +32,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from reverie.errors import ReverieError
+from reverie.nn.laws import bernoulli_log_prob
 from reverie.prob import bounds
 from reverie.prob.contracts import Given, Latent, Row
 from reverie.prob.surrogates import Beta, Penalty, Scalar, Scored, Surrogate, is_one, values_of
@@ -85,7 +86,7 @@ class StraightThrough(NamedTuple):
         return unit
 
     def log_prob(self, scored: Unit, logit: Unit) -> Unit:
-        return scored * logit - jax.nn.softplus(logit)
+        return bernoulli_log_prob(scored, logit)
 
 
 def concrete(
