@@ -176,7 +176,7 @@ def test_new_rows_of_a_named_data_set_are_its_test_rows() -> None:
     digits = data.load("digits")
     for name in ("digits", Path("digits")):
         np.testing.assert_array_equal(digits.like(name), digits.splits["test"].x)
-    with pytest.raises(ReverieError, match=r"digits: have shape \(300, 64\), the model was trained on 3 columns"):
+    with pytest.raises(ReverieError, match=r"digits: rows of shape \(300, 64\), the model was trained on 3 columns"):
         data.load(real()).like(Path("digits"))
 
 
@@ -200,7 +200,7 @@ def test_new_rows_of_images(tmp_path: Path) -> None:
     Image.fromarray(grey(1)[0]).save(tmp_path / "one.png")
     np.testing.assert_array_equal(found.like(tmp_path / "one.png"), grey(1).reshape(1, 64))
     Image.fromarray(np.zeros((9, 8), np.uint8)).save(tmp_path / "other.png")
-    with pytest.raises(ReverieError, match=r"other\.png: have shape \(1, 9, 8\), the model was trained on images"):
+    with pytest.raises(ReverieError, match=r"other\.png: rows of shape \(1, 9, 8\), the model was trained on images"):
         found.like(tmp_path / "other.png")
     rainbow = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
     Image.fromarray(rainbow).save(tmp_path / "colour.png")
