@@ -99,7 +99,7 @@ def _named(entry: Entry, wish: Any) -> Dataset:
     raw, text = entry.raw(rule)
     raw = build.as_asked(raw, wish, entry.name)
     name = entry.name.replace(":", "-")
-    if raw.inputs:
+    if build.of_answers(raw):
         return build.answered(raw, name, entry.name, wish, rule, text)
     if wish.binarisation == "means" and entry.binarisation is not None:
         raw = replace(raw, likelihood="bernoulli")

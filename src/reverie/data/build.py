@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from reverie.data import categories, counts, describe, sequences
+from reverie.data import categories, counts, describe, sequences, stories
 from reverie.data.dataset import Dataset
 from reverie.data.describe import Choice, Understanding
 from reverie.data.rows import Raw, Rows, hash_rows, narrow, pieces
@@ -44,8 +44,8 @@ def assemble(raw: Raw, name: str, source: str, wish: Wish) -> Dataset:
     check_rule(wish.split_rule, (RANDOM,) if "all" in raw.splits else (OWN,), source)
     try:
         raw = as_asked(raw, wish, source)
-        splits, rule, text = divide(raw.splits, wish.seed, source)
-        if raw.inputs:
+        splits, rule, text = divide(raw.splits, wish.seed, source, raw.groups)
+        if of_answers(raw):
             return answered(replace(raw, splits=splits), name, source, wish, rule, text)
         found = describe.understand((rows.x for rows in raw.splits.values()), raw.shape, raw.columns)
         return settle(replace(raw, splits=splits), name, source, wish, found, rule, text)
@@ -56,6 +56,8 @@ def assemble(raw: Raw, name: str, source: str, wish: Wish) -> Dataset:
 
 def as_asked(raw: Raw, wish: Wish, source: str) -> Raw:
     """Return rows fit for the law that is asked of them: counts that are counts, columns of numbers or categories."""
+    if of_answers(raw) and not wish.categories:
+        return raw
     raw = counts.as_asked(raw, wish.likelihood, wish.binarisation, source)
     return categories.as_asked(raw, wish.likelihood, wish.categories, wish.binarisation, source)
 
@@ -85,22 +87,42 @@ def settle(
     return made.joined() if wish.refit else made
 
 
+def of_answers(raw: Raw) -> bool:
+    """Say whether rows are to be answered: sequences or stories, whose law is that of the answers."""
+    return raw.likelihood in (sequences.LAW, stories.LAW)
+
+
 def answered(raw: Raw, name: str, source: str, wish: Wish, rule: str, text: str) -> Dataset:
-    """Return the data set of sequences in their splits: their law is that of bits, and nothing of it is to choose."""
+    """Return the data set of rows to be answered, in their splits: nothing of their law is to choose."""
+    of_stories = raw.likelihood == stories.LAW
+    what = "stories, whose answers are words" if of_stories else "sequences, whose answers are bits"
     for argument, asked in (("likelihood", wish.likelihood), ("binarisation", wish.binarisation)):
         if asked not in (None, "means"):
-            raise ReverieError(f"{argument}: {source} has sequences, whose answers are bits; leave it out")
+            raise ReverieError(f"{argument}: {source} has {what}; leave it out")
+    splits, what = (_stories if of_stories else _sequences)(raw, source)
+    made = Dataset(
+        name=name, source=source, splits=splits, shape=raw.shape, likelihood=raw.likelihood,  # type: ignore[arg-type]
+        binarisation="as-is", hash=hash_rows(splits, (raw.class_names,) if of_stories else None),
+        class_names=raw.class_names, missing=not of_stories, split_rule=rule, inputs=raw.inputs,
+        notes=(what, *raw.notes, text),
+    )  # fmt: skip
+    return made.joined() if wish.refit else made
+
+
+def _sequences(raw: Raw, source: str) -> tuple[dict[str, Rows], str]:
     splits = {split: Rows(np.ascontiguousarray(rows.x, np.float32)) for split, rows in raw.splits.items()}
     for split, rows in splits.items():
         sequences.check(rows.x.reshape(len(rows.x), *raw.shape), raw.inputs, f"{source}: {split}")
     steps, channels = raw.shape
     what = f"{sum(len(rows.x) for rows in splits.values()):,} sequences of up to {steps:,} steps: "
-    what += f"{raw.inputs} heard, {channels - raw.inputs} answered at each step."
-    made = Dataset(
-        name=name, source=source, splits=splits, shape=raw.shape, likelihood=sequences.LAW, binarisation="as-is",
-        hash=hash_rows(splits), missing=True, split_rule=rule, inputs=raw.inputs, notes=(what, *raw.notes, text),
-    )  # fmt: skip
-    return made.joined() if wish.refit else made
+    return splits, what + f"{raw.inputs} heard, {channels - raw.inputs} answered at each step."
+
+
+def _stories(raw: Raw, source: str) -> tuple[dict[str, Rows], str]:
+    splits = dict(raw.splits)
+    stories.check(splits, source)
+    what = f"{sum(len(rows.x) for rows in splits.values()):,} questions about stories of up to {raw.shape[0] - 1} "
+    return splits, what + f"sentences, {raw.shape[1]} words each; a vocabulary of {len(raw.class_names or ()):,} words."
 
 
 def _dataset(raw: Raw, name: str, source: str, choice: Choice, rule: str, *, whole: bool) -> Dataset:

@@ -38,6 +38,7 @@ class Published:
         parse: gives those arrays from the file's uncompressed content; a `ReverieError` of its own says what is wrong.
         keep: whether the arrays are worth keeping beside the file, being slow to read (their SHA-256 must be known).
         sha256: of the file as the mirrors give it, where it is known.
+        also: other names under which a file with the same content is known.
     """
 
     folder: str
@@ -47,6 +48,7 @@ class Published:
     parse: Callable[[bytes], dict[str, np.ndarray]]
     keep: bool = False
     sha256: str | None = None
+    also: tuple[str, ...] = ()
 
 
 def cache_folder() -> Path:
@@ -61,7 +63,7 @@ def find(file: Published) -> Path | None:
     given = os.environ.get("REVERIE_DATA")
     for root in ([Path(given)] if given else []) + [cache_folder()]:
         for place in (root / file.folder, root):
-            for name in dict.fromkeys((file.name, plain, f"{plain}.gz")):
+            for name in dict.fromkeys((file.name, plain, f"{plain}.gz", *file.also)):
                 if (place / name).is_file():
                     return place / name
     return None

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from reverie.data import norb, published, tasks, tiny_text
+from reverie.data import babi, norb, published, stories, tasks, tiny_text
 from reverie.data.fetch import Published, arrays, is_here
 from reverie.data.rows import Raw, Rows
 from reverie.data.splits import cut, permutation
@@ -28,7 +28,7 @@ class Entry:
         taken: how it is taken unless something else is asked for.
         licence, source: what may be done with it, and where it comes from.
         rules: the names of its splits, the default first.
-        read: gives rows of a rule, and a sentence about the split.
+        read: gives rows of a rule (or all that there is to say of them), and a sentence about the split.
         classes: names of the classes.
         files: what has to be here.
         binarisation: the default where the rows would not tell.
@@ -46,7 +46,7 @@ class Entry:
     taken: str
     licence: str
     source: str
-    read: Callable[[str], Split]
+    read: Callable[[str], Split | tuple[Raw, str]]
     rules: tuple[str, ...] = ("default",)
     classes: tuple[str, ...] | None = None
     files: tuple[Published, ...] = ()
@@ -65,6 +65,8 @@ class Entry:
     def raw(self, rule: str) -> tuple[Raw, str]:
         """Return the rows in their splits, and a sentence about the split."""
         splits, text = self.read(rule)
+        if isinstance(splits, Raw):
+            return replace(splits, notes=(*splits.notes, *self.notes)), text
         columns = self.words() if self.words else None
         return Raw(splits, self.shape, columns, self.classes, self.notes, self.likelihood, inputs=self.inputs), text
 
@@ -186,12 +188,32 @@ def _task(task: tasks.Task) -> Entry:
     )  # fmt: skip
 
 
+def _questions(name: str) -> Entry:
+    """Return the entry of bAbI tasks: a set, or some of its tasks."""
+    asked = babi.tasks_of(name)
+    assert asked is not None
+    base, numbers = asked
+    file, train = published.BABI[base], babi.SETS[base][1]
+
+    def read(rule: str) -> tuple[Raw, str]:
+        return babi.raw(name, babi.texts_of(arrays(file)))
+
+    which = babi.TASKS[numbers[0] - 1] if len(numbers) == 1 else f"{len(numbers)} tasks"
+    held, n = train // 10, len(numbers)
+    return Entry(
+        name, f"questions about stories: {which}", (n * (train - held), n * held, n * 1000), (), "answers to be told",
+        "CC BY 3.0, it is said", "J. Weston et al. (2015), bAbI tasks 1.2", read, files=(file,), likelihood=stories.LAW,
+    )  # fmt: skip
+
+
 def entry(name: str) -> Entry | None:
-    """Return the data set of this name, a task's with its sizes after a colon; None where there is none.
+    """Return the data set of this name, a task's with its sizes (of bAbI: its number) after a colon; None for no name.
 
     Raises:
-        ReverieError: for sizes that make no sense.
+        ReverieError: for sizes, or tasks, that there are not.
     """
+    if babi.tasks_of(name) is not None:
+        return _questions(name)
     task = tasks.of(name)
     if task is not None:
         return _task(task)
@@ -279,4 +301,4 @@ ENTRIES = (
 # The module is not named so: imported, it would take the function's place in the package.
 def catalogue() -> list[Entry]:
     """Return the data sets that have a name."""
-    return [*ENTRIES, *map(_task, tasks.TASKS)]
+    return [*ENTRIES, *map(_questions, babi.SETS), *map(_task, tasks.TASKS)]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from reverie.data import counts, images, sequences, tables, text
+from reverie.data import counts, images, sequences, stories, tables, text
 from reverie.data.classes import coded
 from reverie.data.rows import Gathered, Raw, Rows, resident_limit
 from reverie.errors import ReverieError
@@ -30,6 +30,8 @@ def read(path: Path) -> Raw:
     """
     if not path.exists():
         raise ReverieError(f"{path}: no such file or folder; check the path")
+    if stories.holds_stories(path):
+        return stories.read(path)
     if text.holds_text(path):
         return text.read(path)
     if path.is_dir():

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import UInt8
 
-from reverie.data import norb
+from reverie.data import babi, norb
 from reverie.data.fetch import Published
 
 _IDX = {2051: 3, 2049: 1}
@@ -262,3 +262,27 @@ NEWS_W100 = (
         _w100, sha256="6667c5459e22eb544a854bff1443edaaea71735cf1af7b12cc5d986e74af7064",
     ),
 )  # fmt: skip
+
+
+def _babi(name: str, folder: str, arrays: dict[str, str | None]) -> Published:
+    # Copies of one of the sets have names of their own; the published archive holds both.
+    whole = "tasks_1-20_v1-2.tar.gz"
+    urls = (
+        f"http://www.thespermwhale.com/jaseweston/babi/{whole}",
+        f"https://s3.amazonaws.com/text-datasets/{whole.replace('tasks', 'babi_tasks')}",
+    )
+    also = (whole, urls[1].rsplit("/", 1)[1])
+    return Published("babi", name, urls, arrays, partial(babi.parse, folder=folder), also=also)
+
+
+#: The training file of task 3 of the larger set was not at hand when the SHA-256 were taken.
+BABI = {
+    "babi": _babi(
+        "tasks_1-20_v1-2-en.tar.gz", "en",
+        {"texts": "62c770beb931048ae1cf4e40f7b797823ee01def26e9cb36ea9a5e9b17d7cba1"},
+    ),
+    "babi-10k": _babi(
+        "tasks_1-20_v1-2-en-10k.tar.gz", "en-10k",
+        {"texts": "4ad4f499a47c56c1694b65d10d49d290cd26189cebb94b9262d4701cde0bbaf9", "third": None},
+    ),
+}  # fmt: skip

@@ -99,6 +99,7 @@ class Raw:
         categories: names of the categories whose codes a column holds; None where all columns are numbers.
         doubts: columns of text that may be no categories, and the line that refuses each unless it is asked for.
         inputs: of sequences (`sequences`), the channels of a step that are heard; 0 of other rows.
+        groups: of rows in one piece, which of them may not be divided: a number a row.
     """
 
     splits: Mapping[str, Rows]
@@ -110,6 +111,7 @@ class Raw:
     categories: Categories | None = None
     doubts: Mapping[int, str] = field(default_factory=dict)
     inputs: int = 0
+    groups: Int[np.ndarray, " n"] | None = None
 
 
 def in_memory(x: Any) -> bool:

@@ -44,8 +44,13 @@ def part(rows: Rows, index: Int[np.ndarray, " m"]) -> Rows:
     return Rows(take(rows.x, index), None if rows.y is None else rows.y[index])
 
 
-def divide(splits: Mapping[str, Rows], seed: int, where: str) -> tuple[dict[str, Rows], str, str]:
+def divide(
+    splits: Mapping[str, Rows], seed: int, where: str, groups: Int[np.ndarray, " n"] | None = None
+) -> tuple[dict[str, Rows], str, str]:
     """Split rows that come in one piece by a seed, 80/10/10; take what a file brings, and hold out what it lacks.
+
+    Args:
+        groups: of rows in one piece, numbers of what is not divided; about as many rows are held out then.
 
     Returns:
         train, valid and test; the name of the rule; a sentence that says what was done.
@@ -61,10 +66,21 @@ def divide(splits: Mapping[str, Rows], seed: int, where: str) -> tuple[dict[str,
         count = "one row" if n == 1 else f"{n} rows"
         raise ReverieError(f"{where}: has {count}; give at least three, one each to train, choose and test")
     held = max(1, round(HELD_OUT * n))
-    places = cut(permutation(n, seed), n - 2 * held, held)
+    places = cut(permutation(n, seed), n - 2 * held, held) if groups is None else _whole(groups, seed, where)
     sizes = " / ".join(f"{len(index):,}" for index in places.values())
-    text = f"Split at random with seed {seed}: {sizes} rows to train, choose and test."
+    what = "rows" if groups is None else "questions, stories kept whole,"
+    text = f"Split at random with seed {seed}: {sizes} {what} to train, choose and test."
     return {split: part(rows, index) for split, index in places.items()}, RANDOM, text
+
+
+def _whole(groups: Int[np.ndarray, " n"], seed: int, where: str) -> dict[str, Int[np.ndarray, " m"]]:
+    """Return train, valid and test rows, each group in one of them."""
+    names = np.unique(groups)
+    if len(names) < 3:
+        raise ReverieError(f"{where}: has {len(names)} stories; give at least three, one each to train, choose and test")
+    held = max(1, round(HELD_OUT * len(names)))
+    places = cut(names[permutation(len(names), seed)], len(names) - 2 * held, held)
+    return {split: np.flatnonzero(np.isin(groups, some)) for split, some in places.items()}
 
 
 def _complete(splits: Mapping[str, Rows], seed: int, where: str) -> tuple[dict[str, Rows], str, str]:

@@ -91,22 +91,36 @@ def rows(name: str) -> tuple[str, ...]:
 
 
 def require_kind(name: str, data: Any) -> None:
-    """Refuse rows to a model that answers sequences, and sequences to a model of rows.
+    """Refuse rows to a model that answers sequences or questions, and what is to be answered to a model of rows.
 
     Raises:
         ReverieError: naming what to give, or what to train instead.
     """
-    from reverie.prob.answering import Answering
+    wants, has = _answers(name), data.likelihood if data.likelihood in _ANSWERED else None
+    if wants == has:
+        return
+    if wants is not None:
+        what, give = _ANSWERED[wants]
+        raise ReverieError(f"{data.source}: {an(name)} answers {what}, and these are {_RECEIVED.get(has, 'rows')}; give {give}")
+    able = ", ".join(other for other in discover() if _answers(other) == has)
+    raise ReverieError(f"{data.source}: has {_RECEIVED[has]}, and {an(name)} models rows; use {able}")
 
-    answers = issubclass(model_class(name), Answering)
-    if answers and not data.inputs:
-        raise ReverieError(
-            f"{data.source}: {an(name)} answers sequences, and these are rows; give copy or another task of "
-            "`reverie data`, or a .jsonl of inputs and answers"
-        )
-    if data.inputs and not answers:
-        able = ", ".join(other for other in discover() if issubclass(model_class(other), Answering))
-        raise ReverieError(f"{data.source}: has sequences to be answered, and {an(name)} models rows; use {able}")
+
+#: What is to be answered, by the law of such rows: what a model of it answers, and what to give it.
+_ANSWERED = {
+    "sequences": ("sequences", "copy or another task of `reverie data`, or a .jsonl of inputs and answers"),
+    "stories": ("questions about stories", "babi:1, or a file of stories (`reverie data` says how)"),
+}
+_RECEIVED = {"sequences": "sequences to be answered", "stories": "stories with questions"}
+
+
+def _answers(name: str) -> str | None:
+    """Return the law of what a model answers, None of a model of rows."""
+    from reverie.prob.answering import Answering
+    from reverie.prob.replying import Replying
+
+    built = model_class(name)
+    return "sequences" if issubclass(built, Answering) else "stories" if issubclass(built, Replying) else None
 
 
 def entry(name: str) -> dict[str, Any]:

@@ -20,11 +20,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 #: Below this a weighting's logarithm is not followed, and a vector has no direction.
 TINY_WEIGHT, TINY_NORM = 1e-12, 1e-12
 _EPSILON = 1e-8
+#: The score of a slot that holds nothing.
+_NOTHING = -1e30
+_ATTENDS = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}
 
 
 class Head(NamedTuple):
@@ -37,9 +40,18 @@ class Head(NamedTuple):
     gamma: Float[Array, ""]
 
 
-def attend(scores: Float[Array, " N"], kind: str) -> Float[Array, " N"]:
-    """Return weights over slots: independent in (0, 1) for ``sigmoid``, summing to one for ``softmax``."""
-    return jax.nn.softmax(scores) if kind == "softmax" else jax.nn.sigmoid(scores)
+def attend(scores: Float[Array, " N"], kind: str, there: Bool[Array, " N"] | None = None) -> Float[Array, " N"]:
+    """Return weights over slots.
+
+    Args:
+        kind: ``softmax``: they sum to one; ``sigmoid``: independent in (0, 1); ``linear``: the scores themselves.
+        there: which slots hold something; the others weigh exactly 0, all of them where none does.
+    """
+    if there is not None:
+        # Not infinity: a softmax over nothing but that is NaN, and so is its gradient.
+        scores = jnp.where(there, scores, _NOTHING if kind == "softmax" else 0.0)
+    weights = scores if kind == "linear" else _ATTENDS[kind](scores)
+    return weights if there is None else jnp.where(there, weights, 0.0)
 
 
 def read(attention: Float[Array, " N"], slots: Float[Array, "N M"]) -> Float[Array, " M"]:

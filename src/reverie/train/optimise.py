@@ -31,6 +31,8 @@ SCHEDULES: dict[str, Shape] = {
     "inverse": lambda t: 1.0 / (1.0 + 100.0 * t),
     "cosine": lambda t: 0.1 + 0.45 * (1.0 + jnp.cos(jnp.pi * t)),
     "steps": _stages((0.6, 0.85), (1.0, 0.3, 0.1)),
+    # Halved at each quarter (Sukhbaatar et al. 2015: every 25 of 100 epochs, every 15 of 60).
+    "halving": _stages((0.25, 0.5, 0.75), (1.0, 0.5, 0.25, 0.125)),
     "iwae": _stages(_IWAE_ENDS, _IWAE_RATES),
     # 0.998 an epoch over the last 2,000 of 3,000 epochs (Li et al. 2016, the code), stretched over the plan.
     "mem": lambda t: jnp.exp(2000 * jnp.log(0.998) * jnp.clip((t - 1 / 3) * 1.5, 0.0, 1.0)),
@@ -110,6 +112,21 @@ def rmsprop(
     clips = [optax.clip_by_global_norm(clip)] if clip else []
     scale = optax.scale_by_rms(decay=decay, eps=1e-8, eps_in_sqrt=False)
     return optax.chain(*clips, scale, optax.trace(momentum), optax.scale_by_learning_rate(rate))
+
+
+def descent(rate: optax.Schedule, *, clip: float) -> optax.GradientTransformation:
+    """Return gradient descent of models side by side: the gradient of each leaf of each of them has a norm of its own.
+
+    Args:
+        clip: rescale the gradient of a leaf, of each place of its first axis, to at most this norm.
+    """
+
+    def shorten(g: jax.Array) -> jax.Array:
+        norm = jnp.sqrt((g**2).sum(axis=tuple(range(1, g.ndim)), keepdims=True))
+        return g * jnp.minimum(1.0, clip / jnp.maximum(norm, 1e-12))
+
+    shortened = optax.stateless(lambda updates, params: jax.tree.map(shorten, updates))
+    return optax.chain(shortened, optax.scale_by_learning_rate(rate))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,47 @@
+r"""What a model promises that answers questions about stories, and what such a row is.
+
+A row (`data.stories`) is texts of J words, flat: the question, then the sentences, the newest first.  A word is its
+number in the vocabulary from 1 up, 0 is no word.  The answer is one word, the row's class.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from reverie.prob.contracts import Given, Judged, Row
+
+
+class Reply(NamedTuple):
+    """log p(answer) of every word (V,), and what each hop attends to (K, n), the newest sentence first."""
+
+    log_answers: Float[Array, " V"]
+    attention: Float[Array, "K n"]
+
+
+class Replying(Judged):
+    """A model that answers questions, judged by the share that it answers wrongly and by its cross-entropy."""
+
+    @property
+    def metrics(self) -> dict[str, str]:
+        return {"error_rate": "fraction", "cross_entropy": "nats"}
+
+    @property
+    def supervised(self) -> bool:
+        return True
+
+    @property
+    def sentences(self) -> int:
+        """How many sentences of a story are told apart by their age."""
+        raise NotImplementedError
+
+    def reply(self, x: Row) -> Reply:
+        """Return the answer to the question of one row, and what it was read from."""
+        raise NotImplementedError
+
+    def judge(self, x: Row, given: Given = None) -> dict[str, Float[Array, ""]]:
+        log_p = self.reply(x).log_answers
+        wrong = (log_p.argmax() != jnp.argmax(given)).astype(log_p.dtype)  # type: ignore[arg-type]
+        return {"error_rate": wrong, "cross_entropy": -jnp.vdot(log_p, given)}  # type: ignore[arg-type]
