@@ -24,6 +24,7 @@ from reverie.evaluate.rows import Watch
 from reverie.files import npz_bytes, write_atomic
 from reverie.prob.abilities import Completes, Encodes, OfWords, Reconstructs, Remembers, Writes
 from reverie.prob.contracts import Coloured, Energy, Implicit, Judged, Latent
+from reverie.prob.replying import Replying
 from reverie.progress import Progress, Quiet
 from reverie.train.signals import Stop
 from reverie.trained import Trained
@@ -31,7 +32,7 @@ from reverie.trained import Trained
 #: What a model must be to do what a verb asks for.
 WHAT: dict[str, Any] = {
     "encode": Encodes, "impute": Reconstructs | Coloured | Completes, "reconstruct": Reconstructs,
-    "memory": Remembers | Writes,
+    "memory": Remembers | Writes | Replying, "ask": Replying,
 }  # fmt: skip
 
 
@@ -249,10 +250,12 @@ def certified_rows(result: Any, data: Dataset, split: str) -> dict[str, np.ndarr
 def own_data(run: Trained, data: Any) -> tuple[Dataset, str]:
     """Return rows of one's own as a split of a data set that is taken as the run's was, and the split's name.
 
-    It is ``own``, or of sequences, which may be of another length than the run's, the name of the data.
+    It is ``own``, or of sequences, which may be of another length than the run's, and of stories the name of the data.
     """
     if run.facts.inputs:
         return run_data.other_sequences(run.facts, data)
+    if isinstance(run.model, Replying):
+        return run_data.other_stories(run.facts, data)
     stored = new_rows(run, data)
     base = run.data if getattr(run.model, "conditional", False) else run.facts
     splits = {**base.splits, "own": Rows(stored)}

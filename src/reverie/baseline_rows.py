@@ -37,6 +37,12 @@ def within(one: Mapping[str, Any]) -> Estimate:
     return dataclasses.replace(record, low=one["low"], high=one["high"])
 
 
+def within_wilson(record: Estimate) -> Estimate:
+    """Return a share of rows told wrongly with its Wilson interval as `low` and `high`."""
+    low, high = classification.wilson(round(record.value * record.n), record.n)
+    return dataclasses.replace(record, low=low, high=high)
+
+
 def sizes_in_words(name: str, rule: str | None, sizes: Mapping[str, int], fitted: int) -> str:
     learnt = f"{fitted:,} of {sizes['train']:,}" if fitted < sizes["train"] else f"{fitted:,}"
     return f"{name}, split {rule}, {learnt} / {sizes['valid']:,} / {sizes['test']:,} rows"

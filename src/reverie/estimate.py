@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -63,6 +63,19 @@ class Estimate:
         spread = float(rows.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
         own = 0.0 if row_variances is None else float(math.sqrt(np.asarray(row_variances, np.float64).sum()) / n)
         return Estimate(float(rows.mean()), spread, own, n, **certificate)
+
+    @staticmethod
+    def mean_of(records: Sequence[Estimate]) -> Estimate:
+        """Return the mean of numbers of one kind, such as of several tasks, each weighing alike."""
+        first, size = records[0], len(records)
+        errors = {
+            name: math.sqrt(math.fsum(getattr(r, name) ** 2 for r in records)) / size
+            for name in ("standard_error", "monte_carlo_error")
+        }
+        return Estimate(
+            math.fsum(r.value for r in records) / size, **errors, n=sum(r.n for r in records), kind=first.kind, estimator=f"mean-of-{size}",
+            unit=first.unit, measure=first.measure, binarisation=first.binarisation, split=first.split, seed=first.seed,
+        )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values, undefined numbers as null."""

@@ -166,6 +166,8 @@ def memory(found: Mapping[str, Any], run: Any) -> Answer:
 
     if "mechanism" in found:
         return _over_time(found, run)
+    if "questions" in found:
+        return _in_hops(found, run)
     record: dict[str, Any] = {}
     shown: list[Any] = []
     names = list(run.facts.class_names or ())
@@ -186,6 +188,23 @@ def memory(found: Mapping[str, Any], run: Any) -> Answer:
     kept = run.path / "arrays" / "memory.npz"
     hint = f"{kept} has everything; `reverie report {run.path}` draws it."
     return Answer({"layers": record, "arrays": kept}, [*shown, hint])
+
+
+def _in_hops(found: Mapping[str, Any], run: Any) -> Answer:
+    """Return what each hop read for some test questions: the sentence it attended to most."""
+    questions, shown = [], []
+    for n, question in enumerate(found["questions"]):
+        weights, names = found["attention"][n], found["sentences"][n]
+        hops = [{"sentence": str(names[w.argmax()]), "weight": float(w.max())} for w in weights]
+        told = {"question": str(question), "answer": str(found["told"][n]), "right": str(found["right"][n]),
+                "probability": float(found["chances"][n]), "hops": hops}  # fmt: skip
+        questions.append(told)
+        verdict = "" if told["answer"] == told["right"] else f"; right is {told['right']}"
+        title = f"{question}?  {told['answer']} ({told['probability']:.2f}){verdict}"
+        rows = [[str(k), f"{hop['weight']:.2f}", hop["sentence"]] for k, hop in enumerate(hops, 1)]
+        shown += [title, table(["hop", "weight", "attends most to"], rows, right=(0, 1))]
+    picture, kept = run.path / "memory.png", run.path / "arrays" / "memory.npz"
+    return Answer({"questions": questions, "picture": picture, "arrays": kept}, [*shown, str(picture)])
 
 
 def _over_time(found: Mapping[str, Any], run: Any) -> Answer:

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from reverie import asking, further, masking, reading
+from reverie import asking, further, masking, questioning, reading
 from reverie.class_told import given_of
 from reverie.errors import ReverieError
 from reverie.evaluate import chains as watched
@@ -22,6 +22,7 @@ from reverie.evaluate.mapped import over_rows
 from reverie.files import to_json, write_atomic
 from reverie.prob.abilities import Encodes, Filters, OfExemplars, OfWords, Reconstructs, Writes
 from reverie.prob.contracts import Coloured, Energy, Explicit, Implicit, Judged
+from reverie.prob.replying import Replying
 from reverie.progress import Progress, Quiet
 from reverie.showing import display, shown
 from reverie.trained import Trained
@@ -288,11 +289,14 @@ def memory(run: Trained, *, seed: int = 0, rows: int = _KNOCKED, progress: Progr
         ``entropy_<layer>``,
         ``images_<layer>`` (slots, D) and ``knockout_<layer>`` (slots, 2): the fall of the test log-likelihood when a
         slot is silenced, and its standard error.  Of a machine that writes its memory what happens at each step
-        of the longest test sequence (`evaluate.steps`), drawn in ``memory.png``, and ``mechanism``.
+        of the longest test sequence (`evaluate.steps`), drawn in ``memory.png``, and ``mechanism``; of a model that
+        answers questions what each hop reads for a few of the test questions, drawn there too.
     """
     model = asking.need(run, "memory")
     if isinstance(model, Writes):
         return _steps(run, model, seed, rows)
+    if isinstance(model, Replying):
+        return questioning.look(run, made=_made(run, seed, rows))
     # One step for each slot, and two for each layer that is silenced as a whole.
     total = sum(block.slots.shape[0] + 2 for block in model.memories.values())
     with (progress or Quiet()).task(f"memory of {run.path.name}", total) as task:

@@ -1,4 +1,4 @@
-"""The verbs that read documents by a run: `reverie topics` and `reverie retrieve`."""
+"""The verbs that read texts by a run: `reverie topics`, `reverie retrieve` and `reverie ask`."""
 
 from __future__ import annotations
 
@@ -118,3 +118,53 @@ def _curves(found: Mapping[str, Any], searched: int) -> Any:
     columns = zip(found["first"], *(found[name] for name in names), strict=True)
     rows = [[f"{r:,}", *(f"{value:.4f}" for value in values)] for r, *values in columns]
     return console.table(head, rows, right=tuple(range(5)))
+
+
+def ask(
+    folder: Folder,
+    /,
+    *,
+    question: Annotated[str | None, Parameter(metavar="TEXT", help="To be answered [default: typed in turn].")] = None,
+    story: Annotated[
+        Path | None, Parameter(metavar="FILE", help="Sentences, one a line [default: those that are typed].")
+    ] = None,
+    top: Annotated[int, Parameter(help="How many answers.")] = 3,
+) -> Answer:
+    """Answer a question about a story: the likeliest answers, and the sentences that each hop attended to.
+
+    Without --question, sentences are typed line by line; a line that ends in ? is answered, an empty line begins a new
+    story, and the end of the input (Ctrl-D) ends it.
+
+    Example: reverie ask runs/memn2n-babi-1-1 --story story.txt --question "Where is Mary?"
+    """
+    from reverie import questioning
+
+    if story is not None and not story.is_file():
+        raise ReverieError(f"story: there is no file {story}; give one with a sentence a line")
+    run = load(folder)
+    told = [] if story is None else questioning.sentences(story.read_text(encoding="utf-8", errors="replace"))
+    if question is not None:
+        found = run.ask(told, question, top=top)
+        return Answer(found, _answered(found))
+    if top < 1:
+        raise ReverieError(f"top: {top} is no number of answers; give 1 or more")
+    run.model  # noqa: B018  read before the first line is asked for
+    every = []
+    for line in questioning.lines():
+        if not line:
+            told = []
+        elif not line.endswith("?"):
+            told += questioning.sentences(line)
+        else:
+            every.append(run.ask(told, line, top=top))
+            # Answered as it is asked (on stderr with --json, which comes at the end).
+            Answer(every[-1], _answered(every[-1])).print(False)
+    return Answer({"questions": every})
+
+
+def _answered(found: Mapping[str, Any]) -> list[Any]:
+    answers = ", ".join(f"{one['answer']} ({one['probability']:.3f})" for one in found["answers"])
+    rows = [[one["sentence"], *(f"{p:.2f}" for p in one["hops"])] for one in found["story"]]
+    hops = [f"hop {k}" for k in range(1, 1 + max((len(one["hops"]) for one in found["story"]), default=0))]
+    shown = [console.table(["sentence", *hops], rows, right=tuple(range(1, 1 + len(hops))))] if rows else []
+    return [answers, *shown, *([found["note"]] if found["note"] else [])]

@@ -17,6 +17,7 @@ from reverie import (
     learning,
     models,
     picturing,
+    questioning,
     reading,
     rebuilding,
     run_data,
@@ -224,6 +225,10 @@ class Run(Trained):
     def health(self, split: str = "test", **how: Any) -> dict[str, Any]:
         """Look for copies, missing classes and collapse among the samples; see `picturing.health`."""
         return picturing.health(self, split, **how)
+
+    def ask(self, story: Any, question: str, **how: Any) -> dict[str, Any]:
+        """Answer a question about a story (`questioning.ask`)."""
+        return questioning.ask(self, story, question, **how)
 
     def memory(self, **how: Any) -> dict[str, Any]:
         """Look into the memory: preferences of classes, slots, usage, knock-out; see `picturing.memory`."""

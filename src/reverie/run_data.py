@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from reverie import data as data_floor
-from reverie.data import own
+from reverie.data import own, stories
 from reverie.data.dataset import Dataset, Rows
 from reverie.data.rows import hash_rows
 from reverie.errors import ReverieError
 from reverie.files import npz_bytes, write_atomic
+from reverie.progress import for_stderr
 from reverie.train.folder import RunFolder
 
 
@@ -84,3 +85,27 @@ def other_sequences(facts: Dataset, data: Any) -> tuple[Dataset, str]:
             f"data: {data} has {have[0]} + {have[1]} channels, heard and answered; the run {want[0]} + {want[1]}"
         )
     return dataclasses.replace(found, splits={**found.splits, found.name: found.splits["test"]}), found.name
+
+
+def other_stories(facts: Dataset, data: Any) -> tuple[Dataset, str]:
+    """Return questions of one's own, or a named set's test questions, as a split that is called as they are.
+
+    What the model cannot hear of them is said on stderr.
+
+    Raises:
+        ReverieError: for what holds no stories, or answers that training did not have.
+    """
+    spec = str(data) if isinstance(data, Path) else data
+    named = data_floor.entry(spec) if isinstance(spec, str) and not Path(spec).exists() else None
+    if named is not None:
+        raw, _ = named.raw(named.rules[0])
+        if raw.likelihood != stories.LAW:
+            raise ReverieError(f"data: {spec} holds no stories; give a file of them (`reverie data` says how)")
+        asked, name = stories.asked_of(raw.splits["test"], raw.class_names or (), raw.shape), named.name
+    else:
+        asked, name = stories.asked_in(Path(spec)), Path(spec).stem
+    rows, said = stories.recoded(asked, facts.class_names or (), facts.shape, str(spec))
+    if said:
+        for_stderr().say(said)
+    splits = {**facts.splits, name: rows}
+    return dataclasses.replace(facts, splits=splits, source=str(spec), hash=hash_rows({name: rows})), name

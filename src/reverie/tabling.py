@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from reverie import baseline_rows, classifying, models
-from reverie.baseline_rows import sizes_in_words, within
+from reverie.baseline_rows import sizes_in_words, within, within_wilson
 from reverie.errors import ReverieError, nearest
 from reverie.estimate import Estimate
 from reverie.evaluate import modelless, parzen, tables, tasks
-from reverie.evaluate.claims import PER_CENT, Claim
+from reverie.evaluate.claims import Claim, is_share
 from reverie.evaluate.tables import BUDGETS
 from reverie.progress import Progress
 from reverie.run import Run, load, train
@@ -95,7 +95,10 @@ def run_table(
             if progress is not None:
                 progress.say(f"{claim.table}, {claim.row}, {claim.column}: {tables.missing(claim)}")
             continue
-        if not tables.is_done(_asked(claim, budget), tables.read_result(claim, results_folder()), budget):
+        # A mean costs nothing, and what it is of may have been run again.
+        if claim.mean_of or not tables.is_done(
+            _asked(claim, budget), tables.read_result(claim, results_folder()), budget
+        ):
             _make(model, claim, budget, seed, progress)
     return collect(name)
 
@@ -116,9 +119,9 @@ def _owner(claim: Claim) -> tuple[str, Claim]:
     Raises:
         ReverieError: for a row that there is not.
     """
-    table, row = claim.run_of or (claim.table, claim.row)
+    table, row, *rest = claim.run_of or (claim.table, claim.row)
     for model, other in all_claims(table):
-        if model is not None and (other.row, other.column) == (row, claim.column):
+        if model is not None and (other.row, other.column) == (row, *(rest or [claim.column])):
             return model, other
     raise ReverieError(f"{claim.table}, {claim.row}: judges {row} of {table}, which has no such row of {claim.column}")
 
@@ -129,11 +132,12 @@ def _folder(claim: Claim, budget: str) -> Path:
 
 def _make(model: str | None, claim: Claim, budget: str, seed: int, progress: Progress | None) -> None:
     asked = _asked(claim, budget)
-    made = (
-        baseline_rows.made(asked, seed, progress)
-        if claim.baseline
-        else _judged(*_owner(claim), claim, asked, budget, seed, progress)
-    )
+    if claim.mean_of is not None:
+        made = _mean(claim)
+    elif claim.baseline:
+        made = baseline_rows.made(asked, seed, progress)
+    else:
+        made = _judged(*_owner(claim), claim, asked, budget, seed, progress)
     tables.write_result(
         results_folder(), model, claim, **made, budget=budget,
         command=f'reverie table {claim.table} --run --budget {budget} --row "{claim.row}*"',
@@ -145,7 +149,7 @@ def _judged(
 ) -> dict[str, Any]:
     """Return what `write_result` is told of a row that a run makes: trained, then evaluated or classified."""
     run = _trained(model, owner, asked, _folder(owner, budget), seed, budget, progress)
-    classes = claim.metric in PER_CENT
+    classes = claim.metric == "classification_error"
     ours, more = (_classified if classes else _evaluated)(run, asked, seed, progress)
     record = run.record
     seconds = sum(segment.get("seconds") or 0.0 for segment in record["segments"])
@@ -165,9 +169,35 @@ def _judged(
     }
 
 
+def _mean(claim: Claim) -> dict[str, Any]:
+    """Return what `write_result` is told of a row that is the mean of others.
+
+    Raises:
+        ReverieError: naming those that are not there yet.
+    """
+    table, column = claim.mean_of or ("", "")
+    others = [other for _, other in all_claims(table) if other.column == column and other.not_run is None]
+    found = [(other.row, tables.read_result(other, results_folder())) for other in others]
+    if lacking := [row for row, result in found if result is None]:
+        raise ReverieError(
+            f"{claim.table}, {claim.row}: needs {', '.join(lacking)}; first: "
+            f'reverie table {table} --run --column "{column}"'
+        )
+    results = [result for _, result in found if result is not None]
+    last = max(results, key=lambda result: result["date"])
+    records = [result["ours"] for result in results]
+    return {
+        "ours": Estimate.mean_of(records), "protocol": f"mean of {len(records)} rows of table {table}, {column}",
+        "seconds": sum(result["seconds"] or 0 for result in results),
+        **{name: last[name] for name in ("settings", "seeds", "epochs", "commit", "hardware", "date", "versions")},
+    }  # fmt: skip
+
+
 def _evaluated(run: Run, asked: Claim, seed: int, progress: Progress | None) -> tuple[Estimate, dict[str, Any]]:
     """Return the certified number of a run under the row's protocol, and that in words."""
     ours = run.evaluate(progress=progress, **asked.evaluation)[asked.metric]
+    if is_share(asked.metric):
+        return within_wilson(ours), {"protocol": tables.protocol(asked)}
     how = {"estimator": ours.estimator, **({"rows": ours.n} if ours.rows_of else {})}
     taken = _taken(run.record["data"])
     if asked.metric == parzen.NAME:

@@ -77,7 +77,9 @@ def _whole(groups: Int[np.ndarray, " n"], seed: int, where: str) -> dict[str, In
     """Return train, valid and test rows, each group in one of them."""
     names = np.unique(groups)
     if len(names) < 3:
-        raise ReverieError(f"{where}: has {len(names)} stories; give at least three, one each to train, choose and test")
+        raise ReverieError(
+            f"{where}: has {len(names)} stories; give at least three, one each to train, choose and test"
+        )
     held = max(1, round(HELD_OUT * len(names)))
     places = cut(names[permutation(len(names), seed)], len(names) - 2 * held, held)
     return {split: np.flatnonzero(np.isin(groups, some)) for split, some in places.items()}

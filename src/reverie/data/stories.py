@@ -239,6 +239,15 @@ def check(splits: dict[str, Rows], where: str) -> None:
         raise ReverieError(f"{where}: all answers are the same; give questions with different ones")
 
 
+def asked_of(rows: Rows, vocabulary: Words, shape: tuple[int, ...]) -> list[Asked]:
+    """Return rows as the questions they are."""
+    assert rows.y is not None
+    found = []
+    for (question, story), answer in zip(in_words(rows.x, vocabulary, shape), rows.y, strict=True):
+        found.append(Asked(tuple(tuple(one.split()) for one in story), tuple(question.split()), vocabulary[answer]))
+    return found
+
+
 def in_words(rows: Int[np.ndarray, "n D"], vocabulary: Words, shape: tuple[int, ...]) -> list[tuple[str, list[str]]]:
     """Return rows as they are read: the question, and the story, the oldest sentence first."""
     names = ("", *vocabulary)

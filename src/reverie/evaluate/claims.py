@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from reverie.estimate import Kind
 
-#: Metrics that are shares, printed per cent; of these and of whatever is an error less is better.
-PER_CENT = ("classification_error",)
+#: Metrics that are shares, printed per cent, and of which less is better: these, and those of one task of several.
+_SHARES = ("classification_error", "error_rate")
 #: What rows of published prior draws are judged by: their number is not stated, ours is what a core scores in minutes.
 PRIOR_DRAWS: Mapping[str, Any] = {"estimator": "prior", "samples": 1_000_000}
 #: Footnotes of the tables, by the name that claims give in `notes`: where sources contradict themselves or each other,
@@ -50,6 +50,7 @@ NOTES: Mapping[str, str] = {
     "gae-windows": "The slides choose bandwidth and pixels in a way of their own: their VAE of faces stands 400 nats "
     "above every other published one, so that only rows of the same slides compare.",
     "unread": "What papers print of this row was not read at a source, so none stands here.",
+    "babi-alone": "One network for each task; rows that are joint are one network for all.",
     "no-figure": "No table may be without this row; figures that papers quote for it were not read at their source.",
     "binarisations": "Of the fixed binarisation of MNIST, other rows of pixels drawn afresh, which score about two "
     "nats better: rows of one kind compare with each other alone. Letters are binary as they are.",
@@ -59,6 +60,11 @@ NOTES: Mapping[str, str] = {
     "parzen": "Likelihoods of Parzen windows fitted to samples, as some tables have them for DBNs (138 on MNIST), are "
     "not likelihoods of the model.",
 }
+
+
+def is_share(metric: object) -> bool:
+    """Say whether a metric is a share of rows that is wrong."""
+    return isinstance(metric, str) and metric.startswith(_SHARES)
 
 
 @dataclass(frozen=True)
@@ -94,7 +100,8 @@ class Claim:
         kind: what the published number is, where it is said: a bound, an estimate, exact.
         baseline: what makes the row in place of a model: a method of `evaluate.baselines`, or rows that no model made
             (`evaluate.parzen.SANITY`).
-        run_of: (table, row) of the claim of the same column whose run this row judges too.
+        run_of: (table, row), of the same column, or (table, row, column) of the claim whose run this row judges too.
+        mean_of: (table, column) of the claims whose numbers this row is the mean of.
         notes: names of footnotes (`NOTES`).
         not_run: why it is not run, whatever is at hand.
         at_hand_only: its data are not fetched for a table.
@@ -117,7 +124,8 @@ class Claim:
     init_from: str | None = None
     kind: Kind | None = None
     baseline: str | None = None
-    run_of: tuple[str, str] | None = None
+    run_of: tuple[str, ...] | None = None
+    mean_of: tuple[str, str] | None = None
     notes: tuple[str, ...] = ()
     not_run: str | None = None
     at_hand_only: bool = False

@@ -18,7 +18,7 @@ from reverie import settings as settings_floor
 from reverie.data.named import catalogue
 from reverie.errors import ReverieError, nearest
 from reverie.estimate import Estimate
-from reverie.evaluate.claims import NOTES, PER_CENT, Claim
+from reverie.evaluate.claims import NOTES, Claim, is_share
 from reverie.files import write_making_folder
 
 FORMAT = 1
@@ -43,7 +43,7 @@ def result_path(claim: Claim, results: str | Path = "results") -> Path:
 
 def protocol(claim: Claim, evaluation: Mapping[str, Any] | None = None) -> str:
     """Return the protocol of a row in words: data, split, binarisation, estimator."""
-    if claim.metric in PER_CENT:
+    if is_share(claim.metric):
         return ", ".join(filter(None, (claim.data, claim.split_rule and f"split {claim.split_rule}")))
     how = {**claim.evaluation, **(evaluation or {})}
     estimator = "-".join(str(how[key]) for key in ("estimator", "samples") if key in how)
@@ -197,7 +197,7 @@ def _row(model: str | None, claim: Claim, result: Mapping[str, Any] | None) -> d
     return {
         "model": model,
         **row,
-        "better": "smaller" if claim.metric in PER_CENT else "larger",
+        "better": "smaller" if is_share(claim.metric) else "larger",
         "missing": missing(claim) if result is None else None,
         "notes": {name: NOTES[name] for name in claim.notes},
         "beside": dict(claim.beside),

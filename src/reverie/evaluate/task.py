@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError
 from reverie.estimate import Estimate, Kind
-from reverie.evaluate import components, ngrams
+from reverie.evaluate import components, ngrams, questions
 from reverie.evaluate.classes import one_hot
 from reverie.evaluate.classification import interval_words
 from reverie.evaluate.mapped import blocks
@@ -79,6 +79,8 @@ def evaluate_task(
         records |= components.beside(model, data, rows, records[components.METRIC])
     if data.source == ngrams.TASK:
         records |= ngrams.beside(rows, next(iter(records.values())))
+    if questions.METRIC in records:
+        records |= questions.by_task(data, split, found[questions.METRIC], chosen)
     first, *rest = (found[name] for name in model.metrics)
     more = dict(zip(list(model.metrics)[1:], rest, strict=True))
     blank = np.zeros(len(chosen))

@@ -59,10 +59,11 @@ def class_name(name: str) -> str:
 
 
 def capabilities(name: str) -> list[str]:
-    """Return what the model can do: ``likelihood``, ``sample``, ``encode``, ``impute``, ``memory``,
+    """Return what the model can do: ``likelihood``, ``sample``, ``encode``, ``impute``, ``memory``, ``ask``,
     ``classify`` (from its stack of features), ``class-conditional``."""
     from reverie.prob.abilities import Completes, Encodes, OfWords, Reconstructs, Remembers, Stacks, Writes
     from reverie.prob.contracts import Energy, Explicit, Implicit, Latent
+    from reverie.prob.replying import Replying
 
     built = model_class(name)
     contracts: dict[str, Any] = {
@@ -70,7 +71,8 @@ def capabilities(name: str) -> list[str]:
         "sample": (Latent, Energy, Explicit, Implicit),
         "encode": Encodes,
         "impute": (Reconstructs, Completes),
-        "memory": (Remembers, Writes),
+        "memory": (Remembers, Writes, Replying),
+        "ask": Replying,
         "classify": Stacks,
         "topics": OfWords,
         "retrieve": OfWords,
@@ -86,7 +88,7 @@ def takes_mixed(name: str) -> bool:
 
 def rows(name: str) -> tuple[str, ...]:
     """Return the kinds of rows that the model takes: ``binary`` and ``real`` of a table, ``counts``, ``images``,
-    ``sequences``."""
+    ``sequences``, ``stories``."""
     return tuple(getattr(load_module(name), "ROWS", ("binary", "real")))
 
 
@@ -101,7 +103,9 @@ def require_kind(name: str, data: Any) -> None:
         return
     if wants is not None:
         what, give = _ANSWERED[wants]
-        raise ReverieError(f"{data.source}: {an(name)} answers {what}, and these are {_RECEIVED.get(has, 'rows')}; give {give}")
+        raise ReverieError(
+            f"{data.source}: {an(name)} answers {what}, and these are {_RECEIVED.get(has, 'rows')}; give {give}"
+        )
     able = ", ".join(other for other in discover() if _answers(other) == has)
     raise ReverieError(f"{data.source}: has {_RECEIVED[has]}, and {an(name)} models rows; use {able}")
 

@@ -26,7 +26,9 @@ Encoding = Literal["bag", "position", "position-paper"]
 COUNTED = 512
 
 
-def embedded(words: Int[Array, "... J"], places: Float[Array, "J R"], table: Float[Array, "V d"]) -> Float[Array, "..."]:
+def embedded(
+    words: Int[Array, "... J"], places: Float[Array, "J R"], table: Float[Array, "V d"]
+) -> Float[Array, "..."]:
     """Return e of each text, shape (..., R, d).
 
     Args:

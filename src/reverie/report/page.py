@@ -18,6 +18,7 @@ from reverie.report.blocks import SIGNS, Section, data
 from reverie.report.reading import RunView
 from reverie.report.sections_classify import classify
 from reverie.report.sections_health import health
+from reverie.report.sections_hops import read_in_hops
 from reverie.report.sections_memory import memory
 from reverie.report.sections_steps import over_time
 from reverie.report.sections_topics import documents, retrieval, topics
@@ -34,7 +35,7 @@ def write(folder: Path) -> Path:
     """
     run = RunView.read(Path(folder))
     about = (sections_about.settings, sections_about.about_data, sections_about.provenance)
-    makers = (*sections.SEEING, health, memory, over_time, topics, documents, retrieval, classify, *about)
+    makers = (*sections.SEEING, health, memory, over_time, read_in_hops, topics, documents, retrieval, classify, *about)
     found = [section for section in (make(run) for make in makers) if section is not None]
     html = _render(f"{run.model} on {run.data.get('name', 'data')}", _subtitle(run), found)
     return _save(html, run.path / "report.html")

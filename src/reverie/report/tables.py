@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 from reverie.errors import ReverieError
 from reverie.estimate import Estimate
-from reverie.evaluate.claims import PER_CENT
+from reverie.evaluate.claims import is_share
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -56,7 +56,7 @@ def notes(rows: Sequence[Row]) -> dict[str, str]:
 def legend(rows: Sequence[Row]) -> list[str]:
     """Return the lines below a table: what its numbers are, then its footnotes by number."""
     lines = []
-    if any(row.get("metric") in PER_CENT for row in rows):
+    if any(is_share(row.get("metric")) for row in rows):
         lines.append("Errors in per cent, less is better; ours in their 95 % Wilson intervals.")
     if any(row.get("source") == "quoted" for row in rows):
         lines.append("Quoted: read at second hand, in another source than the paper.")
@@ -65,7 +65,7 @@ def legend(rows: Sequence[Row]) -> list[str]:
 
 def figure(value: float | None, metric: str | None = None, *, plus: bool = False) -> str:
     """Return a number of a metric as it is printed, to two decimals; shares per cent."""
-    return _number(100 * value if value is not None and metric in PER_CENT else value, plus=plus)
+    return _number(100 * value if value is not None and is_share(metric) else value, plus=plus)
 
 
 def _cells(row: Row, numbers: Mapping[str, int]) -> list[str]:
@@ -108,7 +108,7 @@ def reached(row: Row, ours: Estimate | None) -> str:
     part = f", {ours.n:,} of {ours.rows_of:,} rows" if ours.rows_of else ""
     whole = ours.low is None or ours.high is None
     ends = None if whole else f"[{figure(ours.low, metric)}, {figure(ours.high, metric)}]"
-    if metric in PER_CENT and ends:
+    if is_share(metric) and ends:
         # Of a share the ends are those of its interval, and the share is known.
         return f"{sign} {figure(ours.value, metric)} {ends}{part}"
     more = (row.get("ours_beside") or {}).get("importance")
@@ -121,7 +121,7 @@ def _difference(row: Row, ours: Estimate | None) -> str:
     paper, metric = row["published"], row.get("metric")
     if ours is None or paper is None:
         return "–"
-    if metric in PER_CENT or ours.low is None or ours.high is None:
+    if is_share(metric) or ours.low is None or ours.high is None:
         return figure(ours.value - paper, metric, plus=True)
     return f"[{figure(ours.low - paper, plus=True)}, {figure(ours.high - paper, plus=True)}]"
 

@@ -40,12 +40,12 @@ from reverie.arrays import placed
 from reverie.data.stories import MOST
 from reverie.errors import ReverieError
 from reverie.evaluate.claims import Claim, Paper
-from reverie.models.conditional import _questions
+from reverie.models.conditional import _babi, _questions
 from reverie.nn import words
 from reverie.nn.addressing import attend, read
 from reverie.nn.blocks import host_random
 from reverie.nn.words import Encoding
-from reverie.prob.replying import Replying, Reply
+from reverie.prob.replying import Reply, Replying
 from reverie.train.recipe import Brief, Recipe
 
 PAPER = Paper(
@@ -61,7 +61,7 @@ PAPER = Paper(
 }""",
 )
 
-CLAIMS: tuple[Claim, ...] = ()
+CLAIMS: tuple[Claim, ...] = _babi.claims()
 
 #: A task alone, and all of them together, as the paper has them; words of a question and of a sentence weigh alike.
 PRESETS: dict[str, dict[str, Any]] = {

@@ -1,0 +1,69 @@
+"""Answers to questions: their errors by task, and what each hop read to give them.
+
+References: Sukhbaatar, Szlam, Weston & Fergus, *End-To-End Memory Networks*, 2015, 4.4 and figure 2.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from reverie.data import babi, stories
+from reverie.data.dataset import Dataset
+from reverie.estimate import Estimate
+
+#: The metric of questions, and what that of one task of several is called.
+METRIC = "error_rate"
+
+
+class Answers(NamedTuple):
+    """What a model answers to n questions.
+
+    Attributes:
+        words: the places of the likeliest answers in the vocabulary, likeliest first.
+        chances: their probabilities.
+        attention: what each hop attends to, the newest sentence first.
+    """
+
+    words: Int[np.ndarray, "n top"]
+    chances: Float[np.ndarray, "n top"]
+    attention: Float[np.ndarray, "n K S"]
+
+
+def answers(model: Any, rows: Float[np.ndarray, "n D"], top: int = 5) -> Answers:
+    """Return what a model (`Replying`) answers to questions, and what it read."""
+    log_p, attention = _replies(model, jnp.asarray(rows, jnp.float32))
+    likely = np.argsort(-np.asarray(log_p), axis=1, kind="stable")[:, :top]
+    chances = np.exp(np.take_along_axis(np.asarray(log_p, np.float64), likely, axis=1))
+    return Answers(likely, chances, np.asarray(attention))
+
+
+@eqx.filter_jit
+def _replies(model: Any, rows: Float[Array, "n D"]) -> tuple[Array, Array]:
+    found = jax.vmap(model.reply)(rows)
+    return found.log_answers, found.attention
+
+
+def by_task(data: Dataset, split: str, wrong: Float[np.ndarray, " m"], chosen: Int[np.ndarray, " m"]) -> dict[str, Any]:
+    """Return the error of each task of a set of several.
+
+    Args:
+        wrong: 1 where a question is answered wrongly.
+        chosen: which questions of the split these are.
+    """
+    if data.likelihood != stories.LAW:
+        return {}
+    found = {}
+    for task, place in babi.parts(data.source, split).items():
+        own = wrong[(chosen >= place.start) & (chosen < place.stop)]
+        if len(own):
+            found[f"{METRIC}_{task.replace(' ', '_')}"] = Estimate.of_rows(
+                own, kind="exact", estimator="network", unit="fraction", binarisation=data.binarisation, split=split,
+                data_hash=data.hash, rows_of=place.stop - place.start if len(own) < place.stop - place.start else None,
+            )  # fmt: skip
+    return found

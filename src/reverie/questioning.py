@@ -1,0 +1,112 @@
+"""Questions to a trained model about stories of a person's own: `reverie ask`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from reverie import asking
+from reverie.data import stories
+from reverie.errors import ReverieError
+from reverie.evaluate import questions
+from reverie.trained import Trained
+
+#: Test questions whose reading is drawn.
+_QUESTIONS = 6
+
+
+def ask(run: Trained, story: str | Sequence[str], question: str, *, top: int = 3) -> dict[str, Any]:
+    """Answer a question about a story.
+
+    Args:
+        story: its sentences, the oldest first, or a text of them.
+        question: one line.
+        top: how many answers are told.
+
+    Returns:
+        ``question``; ``answers``, likeliest first, each ``answer`` and ``probability``; ``story``, of each sentence that
+        is heard ``sentence`` and ``hops``, what each hop attends to; ``note``, what the model cannot hear ("" for all).
+
+    Raises:
+        ReverieError: for a model that answers no questions, and a question without a word that it knows.
+    """
+    model, facts = asking.need(run, "ask"), run.facts
+    if top < 1:
+        raise ReverieError(f"top: {top} is no number of answers; give 1 or more")
+    told = tuple(sentences(story) if isinstance(story, str) else story)
+    heard = tuple(filter(None, map(stories.words_of, told)))
+    vocabulary = facts.class_names or ()
+    asked = stories.Asked(heard, stories.words_of(question), vocabulary[0])
+    if not set(asked.question) & set(vocabulary):
+        known = ", ".join(vocabulary[:12])
+        raise ReverieError(f"question: has no word that training had; it had {known}{' ...' * (len(vocabulary) > 12)}")
+    x, _ = stories.numbered([asked], vocabulary, facts.shape[0] - 1, facts.shape[1])
+    found = questions.answers(model, x, top)
+    kept = heard[-(facts.shape[0] - 1) :]
+    read = found.attention[0, :, : len(kept)][:, ::-1]
+    return {
+        "question": question,
+        "answers": [
+            {"answer": vocabulary[word], "probability": float(p)}
+            for word, p in zip(found.words[0], found.chances[0], strict=True)
+        ],
+        "story": [
+            {"sentence": " ".join(text), "hops": [float(p) for p in read[:, i]]} for i, text in enumerate(kept)
+        ],
+        "note": stories.unheard([asked], set(vocabulary), facts.shape, "not heard"),
+    }  # fmt: skip
+
+
+def look(run: Trained, *, made: np.ndarray) -> dict[str, Any]:
+    """Keep what each hop reads for a few of the test questions, and draw it in ``memory.png``.
+
+    Args:
+        made: what says of which weights this is a look.
+
+    Returns:
+        ``questions``, ``told``, ``right`` and ``chances`` (n,), ``attention`` (n, K, S), the newest sentence first, and
+        ``sentences`` (n, S), "" where there is none.
+    """
+    from reverie.report.hops import attention
+    from reverie.report.style import save
+
+    data, names = run.data, np.asarray(run.facts.class_names)
+    # One from every stretch of the test questions, so that each of several tasks has its turn.
+    places = np.linspace(0, data.size("test") - 1, _QUESTIONS).astype(int)
+    rows, right = data.rows("test")[places], np.asarray(data.labels("test"))[places]
+    found = questions.answers(run.model, rows)
+    texts = stories.in_words(rows, tuple(names), data.shape)
+    newest = [[*reversed(story), *[""] * (data.shape[0] - 1 - len(story))] for _, story in texts]
+    kept = {
+        "questions": np.asarray([question for question, _ in texts]), "sentences": np.asarray(newest),
+        "told": names[found.words[:, 0]], "right": names[right], "chances": found.chances[:, 0],
+        "attention": found.attention,
+    }  # fmt: skip
+    run.folder.save_arrays("memory", **kept, made=made)
+    save(attention(kept), run.path / "memory.png")
+    return {"layers": np.asarray(["hops"]), **kept}
+
+
+def sentences(text: str) -> list[str]:
+    """Return the sentences of a text, one a line or each ended by a full stop."""
+    return [" ".join(words) for words in stories.sentences_of(text)]
+
+
+def lines() -> Iterator[str]:
+    """Yield the lines that are typed, or come through a pipe, until the input ends."""
+    typed = sys.stdin.isatty()
+    if typed:
+        sys.stderr.write(
+            "Type a story, a sentence a line, and a question that ends in ? (an empty line: a new story).\n"
+        )
+    while True:
+        if typed:
+            sys.stderr.write("> ")
+            sys.stderr.flush()
+        line = sys.stdin.readline()
+        if not line:
+            return
+        yield line.strip()
