@@ -29,8 +29,9 @@ GROUPS: dict[str, tuple[Callable[..., Answer], ...]] = {
     "Look around": (verbs.demo, verbs.models, verbs.data, verbs.runs),
     "Train": (verbs.train, verbs.resume),
     "Use and judge a run": (
-        using.evaluate, using.sample, using.impute, using.reconstruct, using.encode, using.score,
-        reading_verbs.ask, using.memory, learning_verbs.gradients, using.classify, reading_verbs.topics, reading_verbs.retrieve, using.report,
+        using.evaluate, using.sample, using.impute, using.reconstruct, using.encode, using.score, reading_verbs.ask,
+        using.memory, learning_verbs.gradients, using.classify, reading_verbs.topics, reading_verbs.retrieve,
+        using.report,
     ),
     "Compare and share": (verbs.compare, verbs.table, verbs.export, verbs.cite),
 }  # fmt: skip

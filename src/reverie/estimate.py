@@ -68,13 +68,14 @@ class Estimate:
     def mean_of(records: Sequence[Estimate]) -> Estimate:
         """Return the mean of numbers of one kind, such as of several tasks, each weighing alike."""
         first, size = records[0], len(records)
-        errors = {
-            name: math.sqrt(math.fsum(getattr(r, name) ** 2 for r in records)) / size
-            for name in ("standard_error", "monte_carlo_error")
-        }
+        spread, chance = (
+            math.sqrt(math.fsum(error**2 for error in errors)) / size
+            for errors in ([r.standard_error for r in records], [r.monte_carlo_error for r in records])
+        )
         return Estimate(
-            math.fsum(r.value for r in records) / size, **errors, n=sum(r.n for r in records), kind=first.kind, estimator=f"mean-of-{size}",
-            unit=first.unit, measure=first.measure, binarisation=first.binarisation, split=first.split, seed=first.seed,
+            math.fsum(r.value for r in records) / size, spread, chance, sum(r.n for r in records), first.kind,
+            f"mean-of-{size}", unit=first.unit, measure=first.measure, binarisation=first.binarisation,
+            split=first.split, seed=first.seed,
         )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:

@@ -27,8 +27,8 @@ def ask(run: Trained, story: str | Sequence[str], question: str, *, top: int = 3
         top: how many answers are told.
 
     Returns:
-        ``question``; ``answers``, likeliest first, each ``answer`` and ``probability``; ``story``, of each sentence that
-        is heard ``sentence`` and ``hops``, what each hop attends to; ``note``, what the model cannot hear ("" for all).
+        ``question``; ``answers``, likeliest first, each ``answer`` and ``probability``; ``story``, of each sentence
+        that is heard ``sentence`` and ``hops``, what each hop attends to; ``note``, what it cannot hear ("" for all).
 
     Raises:
         ReverieError: for a model that answers no questions, and a question without a word that it knows.
@@ -99,9 +99,7 @@ def lines() -> Iterator[str]:
     """Yield the lines that are typed, or come through a pipe, until the input ends."""
     typed = sys.stdin.isatty()
     if typed:
-        sys.stderr.write(
-            "Type a story, a sentence a line, and a question that ends in ? (an empty line: a new story).\n"
-        )
+        sys.stderr.write("A story, a sentence a line, and a question that ends in ? (an empty line: a new story).\n")
     while True:
         if typed:
             sys.stderr.write("> ")

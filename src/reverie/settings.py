@@ -22,7 +22,8 @@ from reverie.errors import ReverieError, nearest
 #: The verbs of the command line, in the order in which `reverie --help` tells them.
 VERBS = (
     "demo", "models", "data", "runs", "train", "resume", "evaluate", "sample", "impute", "reconstruct", "encode",
-    "score", "ask", "memory", "gradients", "classify", "topics", "retrieve", "report", "compare", "table", "export", "cite",
+    "score", "ask", "memory", "gradients", "classify", "topics", "retrieve", "report", "compare", "table", "export",
+    "cite",
 )  # fmt: skip
 #: What `reverie train` takes besides the arguments of the model's recipe.
 TRAIN_OPTIONS = (

@@ -96,9 +96,8 @@ def run_table(
                 progress.say(f"{claim.table}, {claim.row}, {claim.column}: {tables.missing(claim)}")
             continue
         # A mean costs nothing, and what it is of may have been run again.
-        if claim.mean_of or not tables.is_done(
-            _asked(claim, budget), tables.read_result(claim, results_folder()), budget
-        ):
+        result = None if claim.mean_of else tables.read_result(claim, results_folder())
+        if not tables.is_done(_asked(claim, budget), result, budget):
             _make(model, claim, budget, seed, progress)
     return collect(name)
 

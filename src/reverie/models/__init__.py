@@ -98,33 +98,34 @@ def require_kind(name: str, data: Any) -> None:
     Raises:
         ReverieError: naming what to give, or what to train instead.
     """
-    wants, has = _answers(name), data.likelihood if data.likelihood in _ANSWERED else None
+    wants, has = _answers(name), data.likelihood if data.likelihood in _ANSWERED else ""
     if wants == has:
         return
-    if wants is not None:
-        what, give = _ANSWERED[wants]
-        raise ReverieError(
-            f"{data.source}: {an(name)} answers {what}, and these are {_RECEIVED.get(has, 'rows')}; give {give}"
-        )
+    if wants:
+        what, _, give = _ANSWERED[wants]
+        these = _ANSWERED[has][1] if has else "rows"
+        raise ReverieError(f"{data.source}: {an(name)} answers {what}, and these are {these}; give {give}")
     able = ", ".join(other for other in discover() if _answers(other) == has)
-    raise ReverieError(f"{data.source}: has {_RECEIVED[has]}, and {an(name)} models rows; use {able}")
+    raise ReverieError(f"{data.source}: has {_ANSWERED[has][1]}, and {an(name)} models rows; use {able}")
 
 
-#: What is to be answered, by the law of such rows: what a model of it answers, and what to give it.
+#: By the law of what is to be answered: what a model of it answers, what such data are, and what to give it.
 _ANSWERED = {
-    "sequences": ("sequences", "copy or another task of `reverie data`, or a .jsonl of inputs and answers"),
-    "stories": ("questions about stories", "babi:1, or a file of stories (`reverie data` says how)"),
-}
-_RECEIVED = {"sequences": "sequences to be answered", "stories": "stories with questions"}
+    "sequences": (
+        "sequences", "sequences to be answered",
+        "copy or another task of `reverie data`, or a .jsonl of inputs and answers",
+    ),
+    "stories": ("questions about stories", "stories with questions", "babi:1 or another task, or a file of stories"),
+}  # fmt: skip
 
 
-def _answers(name: str) -> str | None:
-    """Return the law of what a model answers, None of a model of rows."""
+def _answers(name: str) -> str:
+    """Return the law of what a model answers, "" of a model of rows."""
     from reverie.prob.answering import Answering
     from reverie.prob.replying import Replying
 
     built = model_class(name)
-    return "sequences" if issubclass(built, Answering) else "stories" if issubclass(built, Replying) else None
+    return "sequences" if issubclass(built, Answering) else "stories" if issubclass(built, Replying) else ""
 
 
 def entry(name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is claimed of the bAbI tasks: errors task by task and their means, of networks of one task and of all together."""
+"""What is claimed of the bAbI tasks: errors task by task and their means, of networks of one task and of all."""
 
 from __future__ import annotations
 

@@ -85,13 +85,14 @@ def chooser(split: Literal["valid", "train"]) -> Any:
     """Return ``finish``: the network with the fewest wrong answers on a split answers, of equal ones the surest."""
 
     def finish(model: Any, data: Dataset, key: PRNGKeyArray) -> Any:
-        wrong, cost, size = 0.0, 0.0, data.size(split)
-        for rows, labels in data.blocks(split, _BLOCK):
-            found = _compared(model.networks, jnp.asarray(rows), jnp.asarray(labels))
-            wrong, cost = (a + np.asarray(b, np.float64) for a, b in zip((wrong, cost), found, strict=True))
-        # Costs only tell networks apart that are wrong equally often: a wrong answer more outweighs any of them.
-        worst = np.lexsort((cost, wrong)) if size else np.zeros(1, int)
-        return eqx.tree_at(lambda m: m.chosen, model, jnp.asarray(worst[0], jnp.int32))
+        parts = [
+            np.asarray(_compared(model.networks, jnp.asarray(rows), jnp.asarray(labels)), np.float64)
+            for rows, labels in data.blocks(split, _BLOCK)
+        ]
+        wrong, cost = np.sum(parts, axis=0)
+        # What they cost tells only those apart that are wrong equally often.
+        best = np.lexsort((cost, wrong))[0]
+        return eqx.tree_at(lambda m: m.chosen, model, jnp.asarray(best, jnp.int32))
 
     return finish
 

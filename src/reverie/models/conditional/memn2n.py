@@ -114,7 +114,9 @@ class Network(eqx.Module):
         place = jnp.concatenate([place, aged])[: texts.shape[1]]
         return (words.embedded(texts, place, table) * number).sum(axis=1)
 
-    def reply(self, x: Int[Array, "N J"], ages: Int[Array, " n"] | None = None, linear: Bool[Array, ""] | bool = False):
+    def reply(
+        self, x: Int[Array, "N J"], ages: Int[Array, " n"] | None = None, linear: Bool[Array, ""] | bool = False
+    ) -> Reply:
         """Return what is answered to a question, the first row of x, from the sentences of the others.
 
         Args:
