@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from reverie.data import babi, norb, published, stories, tasks, tiny_text
+from reverie.data import babi, norb, published, stories, tasks, tiny_stories, tiny_text
 from reverie.data.fetch import Published, arrays, is_here
 from reverie.data.rows import Raw, Rows
 from reverie.data.splits import cut, permutation
@@ -206,6 +206,14 @@ def _questions(name: str) -> Entry:
     )  # fmt: skip
 
 
+def _tiny_stories(rule: str) -> tuple[Raw, str]:
+    splits = tiny_stories.stories()
+    every = [one for some in splits.values() for one in some]
+    train, valid, test = tiny_stories.SIZES
+    text = f"Split in the order drawn: {train:,} / {valid} / {test} questions to train, choose and test."
+    return stories.encoded(splits, stories.vocabulary_of(every)), text
+
+
 def entry(name: str) -> Entry | None:
     """Return the data set of this name, a task's with its sizes (of bAbI: its number) after a colon; None for no name.
 
@@ -278,6 +286,11 @@ ENTRIES = (
         notes=("Synthetic: no one wrote these documents. Each is drawn from its main theme, half of them from a "
                "second one too, with a quarter of common words; classes are the main themes.",),
         words=lambda: tiny_text.WORDS, likelihood="counts",
+    ),
+    Entry(
+        "tiny-stories", "small stories made here, with questions", tiny_stories.SIZES, (), "answers to be told",
+        "Apache-2.0", "reverie, data/tiny_stories.py", _tiny_stories, likelihood=stories.LAW,
+        notes=("Synthetic: people move and take things, by seed; half of the questions need two sentences.",),
     ),
     Entry(
         "20news", "posts to 20 newsgroups, counts of 1,995 words", (10_258, 1_000, 7_487), (1995,), "word counts",

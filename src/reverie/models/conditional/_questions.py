@@ -106,7 +106,7 @@ def _compared(
     def one(net: Any) -> tuple[Array, Array]:
         log_p = jax.vmap(lambda x: net.reply(texts(x, net.places)).log_answers)(rows)
         right = jnp.take_along_axis(log_p, labels[:, None], axis=1)
-        return (log_p.argmax(axis=1) != labels).sum(), -right.sum()
+        return (log_p.argmax(axis=1) != labels).sum().astype(log_p.dtype), -right.sum()
 
     return eqx.filter_vmap(one)(networks)
 

@@ -34,6 +34,7 @@ from typing import Any, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from reverie.arrays import placed
@@ -71,11 +72,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     "layerwise": {"tying": "layer-wise"},
 }
 
-BATTERY = {"data": "babi-like"}
+BATTERY = {"data": "tiny-stories"}
 
 ROWS = ("stories",)
 
-TINY = {"width": 8, "hops": 2, "restarts": 2, "epochs": 3}
+TINY = {"width": 8, "hops": 2, "restarts": 2, "epochs": 2}
 
 #: Spread of the tables at the start (the released code).
 _SPREAD = 0.1
@@ -103,16 +104,19 @@ class Network(eqx.Module):
     encoding: Encoding = eqx.field(static=True)
     rectified: float = eqx.field(static=True)
 
-    def sentences(self, table: Float[Array, "_ d"], texts: Int[Array, "n L"]) -> Float[Array, "n d"]:
-        """Return the vector of each text: its words, and after them the one that says its age."""
-        # Constants, which jaxtyping would take for wider numbers where 64 bits are on.
-        place, number = (
-            jnp.asarray(part, table.dtype) for part in words.encoding(self.encoding, self.places, table.shape[1])
-        )
-        # The word for time weighs 1 wherever it stands.
-        aged = jnp.zeros((1, place.shape[1]), table.dtype).at[0, 0].set(1.0)
-        place = jnp.concatenate([place, aged])[: texts.shape[1]]
-        return (words.embedded(texts, place, table) * number).sum(axis=1)
+    def sentences(
+        self, table: Float[Array, "_ d"], texts: Int[Array, "n J"], ages: Int[Array, " n"] | None = None
+    ) -> Float[Array, "n d"]:
+        """Return the vector of each text: its words, and the word for its age, which weighs 1 wherever it stands."""
+        places, numbers = words.encoding(self.encoding, self.places, table.shape[1])
+        places = places[: texts.shape[1]]
+        if ages is not None:
+            there = texts[:, :1] > 0
+            texts = jnp.concatenate([texts, jnp.where(there, self.vocabulary + 1 + ages[:, None], 0)], axis=1)
+            places = np.concatenate([places, np.eye(1, places.shape[1])])
+        # Their constants are of the table's own type, whatever 64 bits would make of them.
+        found = words.embedded(texts, jnp.asarray(places, table.dtype), table)
+        return (found * jnp.asarray(numbers, table.dtype)).sum(axis=1)
 
     def reply(
         self, x: Int[Array, "N J"], ages: Int[Array, " n"] | None = None, linear: Bool[Array, ""] | bool = False
@@ -125,8 +129,7 @@ class Network(eqx.Module):
         """
         there = x[1:, 0] > 0
         ages = jnp.arange(len(there)) if ages is None else ages
-        told = jnp.concatenate([x[1:], jnp.where(there, self.vocabulary + 1 + ages, 0)[:, None]], axis=1)
-        told_by = [self.sentences(table, told) for table in self.memories]
+        told_by = [self.sentences(table, x[1:], ages) for table in self.memories]
         u, found = self.sentences(self.asked, x[:1])[0], []
         for hop in range(self.hops):
             given, got = (told_by[hop], told_by[hop + 1]) if self.across is None else told_by
