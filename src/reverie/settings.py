@@ -27,8 +27,9 @@ VERBS = (
 )  # fmt: skip
 #: What `reverie train` takes besides the arguments of the model's recipe.
 TRAIN_OPTIONS = (
-    "model", "data", "run", "seed", "seeds", "epochs", "steps", "minutes", "config", "preset", "device", "init_from",
-    "binarisation", "split_rule", "likelihood", "data_seed", "refit", "categories", "json", "help", "progress",
+    "model", "data", "task", "run", "seed", "seeds", "epochs", "steps", "minutes", "config", "preset", "device",
+    "init_from", "binarisation", "split_rule", "likelihood", "data_seed", "refit", "categories", "json", "help",
+    "progress",
 )  # fmt: skip
 
 

@@ -16,8 +16,8 @@ from reverie.options import Device, Folder, Minutes, Model, OutWeights, load, wr
 
 #: As `train` takes it, and `data`, so that one sees what training would.
 Likelihood = Annotated[
-    Literal["bernoulli", "categorical", "gaussian", "counts", "mixed"] | None,
-    Parameter(help="Law of the rows [default: what suits the data]."),
+    Literal["bernoulli", "categorical", "gaussian", "counts", "mixed", "words"] | None,
+    Parameter(help="Law of the rows [default: what suits the data]; words: running text, word by word."),
 ]
 Categories = Annotated[
     str | None,
@@ -87,6 +87,9 @@ def train(
     data: Annotated[
         str, Parameter(metavar="NAME|FILE", help="A name of `reverie data`, a file, a folder of images or texts.")
     ],
+    task: Annotated[
+        str | None, Parameter(metavar="N|N-M", help="Of a set of tasks, such as babi [default: all].")
+    ] = None,
     run: Annotated[Path | None, Parameter(metavar="DIR", help="Run folder [default: runs/<model>-<data>-<n>].")] = None,
     seed: Annotated[int | None, Parameter(help="Of everything random in the run [default: 0].")] = None,
     seeds: Annotated[int | None, Parameter(help="Train so many runs; tell their mean and 95 % interval.")] = None,
@@ -120,12 +123,22 @@ def train(
     Example: reverie train vae --data digits --epochs 20
     """
     options = {
-        "data": data, "run": run, "seed": seed, "seeds": seeds, "epochs": epochs, "steps": steps, "minutes": minutes,
-        "config": config, "preset": tuple(preset) if preset else None, "device": device, "init_from": init_from,
+        "data": data if task is None else _of_task(data, task), "run": run, "seed": seed, "seeds": seeds,
+        "epochs": epochs, "steps": steps, "minutes": minutes, "config": config,
+        "preset": tuple(preset) if preset else None, "device": device, "init_from": init_from,
         "binarisation": binarisation, "split_rule": split_rule, "likelihood": likelihood, "data_seed": data_seed,
         "refit": refit, "categories": _names(categories),
     }  # fmt: skip
     return train_command.run_training(model, options, arguments)
+
+
+def _of_task(data: str, task: str) -> str:
+    """Return the name of one task, or some, of a set: the set's, a colon, and their numbers."""
+    from reverie.data.babi import SETS
+
+    if data not in SETS:
+        raise ReverieError(f"--task: {data} is no set of tasks ({', '.join(SETS)}); leave it out")
+    return f"{data}:{task}"
 
 
 def resume(

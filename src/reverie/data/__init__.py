@@ -55,7 +55,8 @@ def load(
             Sequences to be answered are a .jsonl or an .npz (`sequences`), or a task such as ``copy`` or ``copy:120``.
         binarisation: ``dynamic``, ``sampled-fixed``, ``threshold``, ``as-is``, or ``means`` (grey as it is, for what
             needs no likelihood); None for what suits.
-        likelihood: ``bernoulli``, ``categorical``, ``gaussian``, ``counts`` or ``mixed``; None for what suits.
+        likelihood: ``bernoulli``, ``categorical``, ``gaussian``, ``counts``, ``mixed`` or, of running text, ``words``;
+            None for what suits.
         split_rule: a named split of a named set; None for the default.
         seed: of the random split of own data.
         refit: the validation rows train, too: for settings that are chosen already.
@@ -110,7 +111,7 @@ def _named(entry: Entry, wish: Any) -> Dataset:
 
 
 def _of_path(path: Path, asked: str, names: tuple[str, ...], wish: Any) -> Dataset:
-    from reverie.data import own
+    from reverie.data import own, running
     from reverie.data.build import assemble
 
     if not path.exists():
@@ -120,7 +121,8 @@ def _of_path(path: Path, asked: str, names: tuple[str, ...], wish: Any) -> Datas
             f"data: {asked!r} is neither a name nor a path here{nearest(asked, names)} (names: {', '.join(names)})"
         )
     name = re.sub(r"[^A-Za-z0-9._]+", "-", path.resolve().stem).strip("-.") or "data"
-    return assemble(own.read(path), name, asked, wish)
+    read = running.read if wish.likelihood == running.LAW else own.read
+    return assemble(read(path), name, asked, wish)
 
 
 def _seed(seed: Any) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from reverie.data import categories, counts, describe, sequences, stories
+from reverie.data import categories, counts, describe, running, sequences, stories
 from reverie.data.dataset import Dataset
 from reverie.data.describe import Choice, Understanding
 from reverie.data.rows import Raw, Rows, hash_rows, narrow, pieces
@@ -88,16 +88,16 @@ def settle(
 
 
 def of_answers(raw: Raw) -> bool:
-    """Say whether rows are to be answered: sequences or stories, whose law is that of the answers."""
-    return raw.likelihood in (sequences.LAW, stories.LAW)
+    """Say whether rows are to be answered: sequences, stories or running text, whose law is that of the answers."""
+    return raw.likelihood in (sequences.LAW, stories.LAW, running.LAW)
 
 
 def answered(raw: Raw, name: str, source: str, wish: Wish, rule: str, text: str) -> Dataset:
     """Return the data set of rows to be answered, in their splits: nothing of their law is to choose."""
-    of_stories = raw.likelihood == stories.LAW
+    of_stories = raw.likelihood != sequences.LAW
     what = "stories, whose answers are words" if of_stories else "sequences, whose answers are bits"
     for argument, asked in (("likelihood", wish.likelihood), ("binarisation", wish.binarisation)):
-        if asked not in (None, "means"):
+        if asked not in (None, "means", raw.likelihood):
             raise ReverieError(f"{argument}: {source} has {what}; leave it out")
     splits, what = (_stories if of_stories else _sequences)(raw, source)
     made = Dataset(
@@ -121,6 +121,9 @@ def _sequences(raw: Raw, source: str) -> tuple[dict[str, Rows], str]:
 def _stories(raw: Raw, source: str) -> tuple[dict[str, Rows], str]:
     splits = dict(raw.splits)
     stories.check(splits, source)
+    if raw.likelihood == running.LAW:
+        words = sum(len(rows.x) for rows in splits.values())
+        return splits, f"{words:,} words of running text, a vocabulary of {len(raw.class_names or ()):,}."
     what = f"{sum(len(rows.x) for rows in splits.values()):,} questions about stories of up to {raw.shape[0] - 1} "
     return splits, what + f"sentences, {raw.shape[1]} words each; a vocabulary of {len(raw.class_names or ()):,} words."
 

@@ -21,7 +21,7 @@ from reverie.errors import ReverieError
 
 __all__ = ["DRAWS", "EVALUATION_SEED", "Binarisation", "Dataset", "Likelihood", "Prepare", "Rows", "Source"]
 
-Likelihood = Literal["bernoulli", "categorical", "gaussian", "counts", "mixed", "sequences", "stories"]
+Likelihood = Literal["bernoulli", "categorical", "gaussian", "counts", "mixed", "sequences", "stories", "words"]
 Binarisation = Literal["dynamic", "sampled-fixed", "threshold", "as-is", "means"]
 
 #: The seed with which every evaluation binarises grey rows once (the MEM-VAE paper's own).

@@ -288,9 +288,9 @@ ENTRIES = (
         words=lambda: tiny_text.WORDS, likelihood="counts",
     ),
     Entry(
-        "tiny-stories", "small stories made here, with questions", tiny_stories.SIZES, (), "answers to be told",
+        "tiny-stories", "small stories made here, with questions", tiny_stories.SIZES, (9, 5), "answers to be told",
         "Apache-2.0", "reverie, data/tiny_stories.py", _tiny_stories, likelihood=stories.LAW,
-        notes=("Synthetic: people move and take things, by seed; half of the questions need two sentences.",),
+        notes=("Synthetic: people move and take things, by seed; a quarter of the questions need two sentences.",),
     ),
     Entry(
         "20news", "posts to 20 newsgroups, counts of 1,995 words", (10_258, 1_000, 7_487), (1995,), "word counts",

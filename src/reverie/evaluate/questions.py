@@ -5,6 +5,8 @@ References: Sukhbaatar, Szlam, Weston & Fergus, *End-To-End Memory Networks*, 20
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -13,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from reverie.data import babi, stories
+from reverie.data import babi, running, stories
 from reverie.data.dataset import Dataset
 from reverie.estimate import Estimate
 
@@ -47,6 +49,15 @@ def answers(model: Any, rows: Float[np.ndarray, "n D"], top: int = 5) -> Answers
 def _replies(model: Any, rows: Float[Array, "n D"]) -> tuple[Array, Array]:
     found = jax.vmap(model.reply)(rows)
     return found.log_answers, found.attention
+
+
+def perplexity(data: Dataset, record: Estimate) -> dict[str, Estimate]:
+    """Return the perplexity of running text, the exponential of the cross-entropy of a word; nothing of questions."""
+    if data.likelihood != running.LAW:
+        return {}
+    at = math.exp(record.value)
+    spread = at * record.standard_error
+    return {"perplexity": dataclasses.replace(record, value=at, standard_error=spread, unit="perplexity")}
 
 
 def by_task(data: Dataset, split: str, wrong: Float[np.ndarray, " m"], chosen: Int[np.ndarray, " m"]) -> dict[str, Any]:

@@ -81,6 +81,7 @@ def evaluate_task(
         records |= ngrams.beside(rows, next(iter(records.values())))
     if questions.METRIC in records:
         records |= questions.by_task(data, split, found[questions.METRIC], chosen)
+        records |= questions.perplexity(data, records["cross_entropy"])
     first, *rest = (found[name] for name in model.metrics)
     more = dict(zip(list(model.metrics)[1:], rest, strict=True))
     blank = np.zeros(len(chosen))

@@ -99,13 +99,13 @@ def require_kind(name: str, data: Any) -> None:
         ReverieError: naming what to give, or what to train instead.
     """
     wants, has = _answers(name), data.likelihood if data.likelihood in _ANSWERED else ""
-    if wants == has:
+    if wants == has or (wants, has) == ("stories", "words"):
         return
     if wants:
         what, _, give = _ANSWERED[wants]
         these = _ANSWERED[has][1] if has else "rows"
         raise ReverieError(f"{data.source}: {an(name)} answers {what}, and these are {these}; give {give}")
-    able = ", ".join(other for other in discover() if _answers(other) == has)
+    able = ", ".join(other for other in discover() if _answers(other) == has.replace("words", "stories"))
     raise ReverieError(f"{data.source}: has {_ANSWERED[has][1]}, and {an(name)} models rows; use {able}")
 
 
@@ -116,6 +116,7 @@ _ANSWERED = {
         "copy or another task of `reverie data`, or a .jsonl of inputs and answers",
     ),
     "stories": ("questions about stories", "stories with questions", "babi:1 or another task, or a file of stories"),
+    "words": ("questions about stories", "running text", ""),
 }  # fmt: skip
 
 

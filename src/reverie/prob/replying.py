@@ -25,8 +25,14 @@ class Replying(Judged):
     """A model that answers questions, judged by the share that it answers wrongly and by its cross-entropy."""
 
     @property
+    def running(self) -> bool:
+        """Whether the rows are running text, of which the next word is told: cross-entropy judges it."""
+        return False
+
+    @property
     def metrics(self) -> dict[str, str]:
-        return {"error_rate": "fraction", "cross_entropy": "nats"}
+        both = {"error_rate": "fraction", "cross_entropy": "nats"}
+        return dict(reversed(both.items())) if self.running else both
 
     @property
     def supervised(self) -> bool:

@@ -20,6 +20,9 @@ Seeds differ much (some never solve a task), so that networks from several rando
 on the same batches; the one with the fewest wrong answers on validation rows answers (the paper: of ten the one with
 the lowest training error).
 
+Of running text (``--likelihood words``, preset ``language``) the story is the words before the one that is told, each
+a sentence, and a constant stands for the question.
+
 Traps: earlier questions are no part of a story; of a long story the oldest sentences are dropped; an answer of several
 words is one word of the vocabulary; the released code's position encoding is not the paper's formula.
 
@@ -38,8 +41,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from reverie.arrays import placed
+from reverie.data.running import LAW
 from reverie.data.stories import MOST
-from reverie.errors import ReverieError
 from reverie.evaluate.claims import Claim, Paper
 from reverie.models.conditional import _babi, _questions
 from reverie.nn import words
@@ -70,16 +73,30 @@ PRESETS: dict[str, dict[str, Any]] = {
     "joint": {"width": 50, "epochs": 60, "linear_start": 0.5},
     "bag": {"encoding": "bag", "linear_start": 0.0, "time_noise": 0.0, "rate": 0.01},
     "layerwise": {"tying": "layer-wise"},
+    "language": {
+        "width": 150,
+        "hops": 6,
+        "tying": "layer-wise",
+        "encoding": "bag",
+        "rectified": 0.5,
+        "restarts": 1,
+        "linear_start": 0.0,
+        "time_noise": 0.0,
+        "batch": 128,
+        "rate": 0.01,
+        "clip": 50.0,
+        "epochs": 20,
+    },
 }
 
 BATTERY = {"data": "tiny-stories"}
 
-ROWS = ("stories",)
+ROWS = ("stories", "words")
 
 TINY = {"width": 8, "hops": 2, "restarts": 2, "epochs": 2}
 
-#: Spread of the tables at the start (the released code).
-_SPREAD = 0.1
+#: Spread of the tables at the start, and what stands for a question in running text (the released code).
+_SPREAD = _CONSTANT = 0.1
 
 
 class Network(eqx.Module):
@@ -93,6 +110,7 @@ class Network(eqx.Module):
         places: J, of which words beyond are not read.
         hops: K.
         rectified: the share of u that goes through a ReLU after each hop.
+        constant: what stands for a question, in every number of u, where there is none.
     """
 
     tables: tuple[Float[Array, "_ d"], ...]
@@ -103,6 +121,7 @@ class Network(eqx.Module):
     hops: int = eqx.field(static=True)
     encoding: Encoding = eqx.field(static=True)
     rectified: float = eqx.field(static=True)
+    constant: float = eqx.field(static=True, default=0.0)
 
     def sentences(
         self, table: Float[Array, "_ d"], texts: Int[Array, "n J"], ages: Int[Array, " n"] | None = None
@@ -130,7 +149,7 @@ class Network(eqx.Module):
         there = x[1:, 0] > 0
         ages = jnp.arange(len(there)) if ages is None else ages
         told_by = [self.sentences(table, x[1:], ages) for table in self.memories]
-        u, found = self.sentences(self.asked, x[:1])[0], []
+        u, found = self.sentences(self.asked, x[:1])[0] + self.constant, []
         for hop in range(self.hops):
             given, got = (told_by[hop], told_by[hop + 1]) if self.across is None else told_by
             scores = given @ u
@@ -173,6 +192,10 @@ class MemN2N(Replying):
     chosen: Int[Array, ""]
 
     @property
+    def running(self) -> bool:
+        return self.networks.constant != 0.0
+
+    @property
     def one(self) -> Network:
         """The network that answers."""
         return self.of(self.chosen)
@@ -191,7 +214,7 @@ class MemN2N(Replying):
 
 def build(
     key: PRNGKeyArray, *, vocabulary: int, slots: int, places: int, width: int, hops: int, tying: str,
-    encoding: Encoding, rectified: float,
+    encoding: Encoding, rectified: float, constant: float = 0.0,
 ) -> Network:  # fmt: skip
     """Return one untrained network: tables of N(0, 0.1), H the identity's neighbour."""
     rng = host_random(key)
@@ -199,7 +222,7 @@ def build(
     sizes = [both] * (hops + 1) if tying == "adjacent" else [both, both, vocabulary, vocabulary]
     tables = tuple(placed(rng.normal(0.0, _SPREAD, (size, width)), "float32") for size in sizes)
     across = None if tying == "adjacent" else placed(rng.normal(0.0, _SPREAD, (width, width)), "float32")
-    return Network(tables, across, vocabulary, slots, places, hops, encoding, rectified)
+    return Network(tables, across, vocabulary, slots, places, hops, encoding, rectified, constant)
 
 
 def recipe(
@@ -244,13 +267,12 @@ def recipe(
     _questions.check(numbers, {"time-noise": time_noise, "linear-start": linear_start, "rectified": rectified})
     data = brief.data
     sentences, places = data.shape[0] - 1, data.shape[1]
-    if sentences > MOST:
-        raise ReverieError(f"{data.source}: stories of {sentences} sentences; at most {MOST} are told apart")
+    running = data.likelihood == LAW
 
     def one(key: PRNGKeyArray) -> Network:
         return build(
-            key, vocabulary=data.classes, slots=MOST, places=places, width=width, hops=hops, tying=tying,
-            encoding=encoding, rectified=rectified,
+            key, vocabulary=data.classes, slots=max(MOST, sentences), places=places, width=width, hops=hops,
+            tying=tying, encoding=encoding, rectified=rectified, constant=_CONSTANT if running else 0.0,
         )  # fmt: skip
 
     networks = [one(key) for key in jax.random.split(brief.key, restarts)]
