@@ -31,9 +31,11 @@ def ask(run: Trained, story: str | Sequence[str], question: str, *, top: int = 3
         that is heard ``sentence`` and ``hops``, what each hop attends to; ``note``, what it cannot hear ("" for all).
 
     Raises:
-        ReverieError: for a model that answers no questions, and a question without a word that it knows.
+        ReverieError: for a model that answers none, or was trained on running text, and a question without a word that it knows.
     """
     model, facts = asking.need(run, "ask"), run.facts
+    if model.running:
+        raise ReverieError("ask: this run tells running text and answers no questions; train a memn2n on stories")
     if top < 1:
         raise ReverieError(f"top: {top} is no number of answers; give 1 or more")
     told = tuple(sentences(story) if isinstance(story, str) else story)
