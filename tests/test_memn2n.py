@@ -21,7 +21,7 @@ from reverie.train.optimise import SCHEDULES, descent
 from reverie.train.recipe import Brief
 
 KEY = jax.random.key(0)
-V, SLOTS, PLACES, WIDTH = 6, 9, 4, 5
+V, AGES, PLACES, WIDTH = 6, 9, 4, 5
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def double() -> Iterator[None]:
 def network(**more: Any) -> memn2n.Network:
     """Return a small network with tables large enough that attention is no mean."""
     settings = {
-        "vocabulary": V, "slots": SLOTS, "places": PLACES, "width": WIDTH, "hops": 3, "tying": "adjacent",
+        "vocabulary": V, "ages": AGES, "slots": 7, "places": PLACES, "width": WIDTH, "hops": 3, "tying": "adjacent",
         "encoding": "position", "rectified": 0.0,
     }  # fmt: skip
     made = memn2n.build(KEY, **(settings | more))
@@ -51,14 +51,14 @@ def row(seed: int = 0, sentences: int = 4, slots: int = 6) -> np.ndarray:
 
 
 def weights(kind: str) -> np.ndarray:
-    """Return l (d, J) by the formulas, one number after the other."""
-    found = np.ones((WIDTH, PLACES))
+    """Return l (d, J) by the formulas, one number after the other; the word for time is counted among the words."""
+    found, total = np.ones((WIDTH, PLACES)), PLACES + 1
     for k in range(1, WIDTH + 1):
         for j in range(1, PLACES + 1):
             if kind == "position":
-                found[k - 1, j - 1] = 1 + 4 * (k - (WIDTH + 1) / 2) * (j - (PLACES + 1) / 2) / (WIDTH * PLACES)
+                found[k - 1, j - 1] = 1 + 4 * (k - (WIDTH + 1) / 2) * (j - (total + 1) / 2) / (WIDTH * total)
             elif kind == "position-paper":
-                found[k - 1, j - 1] = (1 - j / PLACES) - (k / WIDTH) * (1 - 2 * j / PLACES)
+                found[k - 1, j - 1] = (1 - j / total) - (k / WIDTH) * (1 - 2 * j / total)
     return found
 
 
@@ -76,7 +76,8 @@ def by_loops(net: memn2n.Network, x: np.ndarray, ages: list[int], linear: bool =
     for hop in range(net.hops):
         a, c = (tables[0], tables[1]) if layerwise else (tables[hop], tables[hop + 1])
         scores = np.asarray([vector(a, text, age) @ u for text, age in zip(story, ages, strict=True)])
-        p = scores if linear else np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
+        empty = max(net.slots - len(story), 0)
+        p = scores if linear else np.exp(scores) / (np.exp(scores).sum() + empty)
         o = sum(w * vector(c, text, age) for w, text, age in zip(p, story, ages, strict=True))
         u = (np.asarray(net.across, float) @ u if layerwise else u) + o
         first = round(net.rectified * WIDTH)
@@ -90,8 +91,8 @@ def by_loops(net: memn2n.Network, x: np.ndarray, ages: list[int], linear: bool =
 @pytest.mark.parametrize("linear", [False, True])
 @pytest.mark.parametrize(
     "more",
-    [{}, {"hops": 1, "encoding": "bag"}, {"tying": "layer-wise"}, {"encoding": "position-paper", "hops": 2},
-     {"tying": "layer-wise", "rectified": 0.4, "hops": 4}],
+    [{}, {"slots": 0}, {"hops": 1, "encoding": "bag"}, {"tying": "layer-wise"},
+     {"encoding": "position-paper", "hops": 2}, {"tying": "layer-wise", "rectified": 0.4, "hops": 4}],
 )  # fmt: skip
 def test_hops_are_those_of_the_equations(more: dict, linear: bool) -> None:
     net = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), network(**more))
@@ -109,7 +110,10 @@ def test_empty_sentences_and_places_change_nothing() -> None:
     wide = np.pad(x, ((0, 4), (0, 0)))
     short, long = net.reply(jnp.asarray(x)), net.reply(jnp.asarray(wide))
     np.testing.assert_allclose(short.log_answers, long.log_answers, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(np.asarray(long.attention).sum(axis=1), 1.0, rtol=1e-6)
+    full = eqx.tree_at(lambda n: n.tables, network(slots=0), net.tables).reply(jnp.asarray(wide))
+    np.testing.assert_allclose(np.asarray(full.attention).sum(axis=1), 1.0, rtol=1e-6)
+    # Four of seven places are empty, and take their share.
+    assert (np.asarray(long.attention).sum(axis=1) < 1.0 - 1e-6).any()
     narrow = row(1, 3)[:, :2]
     # Texts of two words in rows of two places and in rows of four.
     same = np.pad(narrow, ((0, 0), (0, PLACES - 2)))
@@ -142,11 +146,14 @@ def test_sentences_may_change_places_with_their_ages() -> None:
 
 def test_attention_finds_the_sentence_that_is_the_question() -> None:
     net = network(hops=1, encoding="bag", vocabulary=WIDTH)
-    table = jnp.zeros((WIDTH + SLOTS, WIDTH)).at[:WIDTH].set(20.0 * jnp.eye(WIDTH))
+    table = jnp.zeros((WIDTH + AGES, WIDTH)).at[:WIDTH].set(20.0 * jnp.eye(WIDTH))
     net = eqx.tree_at(lambda n: n.tables, net, (table, table))
     x = np.zeros((5, PLACES), np.int32)
     x[1:, 0], x[0, 0] = [2, 4, 1, 3], 1
     np.testing.assert_allclose(net.reply(jnp.asarray(x)).attention[0], [0, 0, 1, 0], atol=1e-6)
+    # What is asked for in vain is looked for in vain: four sentences and three empty places weigh alike.
+    x[0, 0] = 5
+    np.testing.assert_allclose(net.reply(jnp.asarray(x)).attention[0], 1 / 7, rtol=1e-6)
 
 
 def test_without_the_softmax_memories_add_up() -> None:
@@ -192,8 +199,8 @@ def test_counting_words_and_fetching_their_rows_agree() -> None:
 
 @pytest.mark.parametrize("kind", ["bag", "position", "position-paper"])
 def test_encodings_are_sums_of_two_products(kind: words.Encoding) -> None:
-    place, number = words.encoding(kind, PLACES, WIDTH)
-    np.testing.assert_allclose(np.einsum("jr,rk->kj", place, number), weights(kind), rtol=1e-12)
+    place, number = words.encoding(kind, PLACES + 1, WIDTH)
+    np.testing.assert_allclose(np.einsum("jr,rk->kj", place, number)[:, :PLACES], weights(kind), rtol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["softmax", "sigmoid", "linear"])
@@ -204,6 +211,18 @@ def test_slots_that_hold_nothing_weigh_nothing(kind: str) -> None:
     assert found[1] == 0.0
     slope = jax.jacobian(lambda s: attend(s, kind, jnp.zeros(3, bool)))(scores)
     assert not np.asarray(slope).any()
+
+
+@pytest.mark.usefixtures("double")
+@pytest.mark.parametrize("shift", [0.0, 900.0, -900.0])
+def test_empty_slots_are_scores_of_nothing(shift: float) -> None:
+    scores = jnp.asarray([0.3, -2.0, 1.5]) + shift
+    found = attend(scores, "softmax", jnp.asarray([True, True, False]), 3.0)
+    whole = jax.nn.softmax(jnp.concatenate([scores[:2], jnp.zeros(3)]))
+    np.testing.assert_allclose(found, [*whole[:2], 0.0], rtol=1e-12)
+    slope = jax.grad(lambda s: attend(s, "softmax", None, 3.0)[0])(scores)
+    wanted = jax.grad(lambda s: jax.nn.softmax(jnp.concatenate([s, jnp.zeros(3)]))[0])(scores)
+    np.testing.assert_allclose(slope, wanted, rtol=1e-9, atol=1e-300)
 
 
 def test_ages_with_noise_rise_and_leave_every_gap_alike() -> None:
@@ -295,14 +314,15 @@ def test_it_learns_which_sentences_bear_an_answer_out() -> None:
     )
     assert told["answers"][0]["answer"] == "cellar" and told["note"] == ""
     hops = np.asarray([one["hops"] for one in told["story"]])
-    np.testing.assert_allclose(hops.sum(axis=0), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(hops.sum(axis=0) + told["nothing"], 1.0, rtol=1e-5)
     assert hops[:, -1].argmax() == 2 and told["story"][2]["sentence"] == "anna moved to the cellar"
 
 
 @pytest.mark.parametrize(
     ("more", "words"),
     [({"width": 0}, "width: 0 must be positive"), ({"time_noise": 1.5}, "time-noise: 1.5 is no share"),
-     ({"linear_start": -0.1}, "linear-start: -0.1 is no share"), ({"restarts": 0}, "restarts: 0 must be positive")],
+     ({"linear_start": -0.1}, "linear-start: -0.1 is no share"), ({"restarts": 0}, "restarts: 0 must be positive"),
+     ({"slots": -1}, "slots: -1 is no size of a memory")],
 )  # fmt: skip
 def test_settings_that_make_no_network_are_refused(more: dict, words: str) -> None:
     with pytest.raises(ReverieError, match=words):

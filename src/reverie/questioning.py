@@ -28,10 +28,12 @@ def ask(run: Trained, story: str | Sequence[str], question: str, *, top: int = 3
 
     Returns:
         ``question``; ``answers``, likeliest first, each ``answer`` and ``probability``; ``story``, of each sentence
-        that is heard ``sentence`` and ``hops``, what each hop attends to; ``note``, what it cannot hear ("" for all).
+        that is heard ``sentence`` and ``hops``, what each hop attends to; ``nothing``, how much of each hop reads none
+        of them; ``note``, what it cannot hear ("" for all).
 
     Raises:
-        ReverieError: for a model that answers none, or was trained on running text, and a question without a word that it knows.
+        ReverieError: for a model that answers none, or was trained on running text, and for a question without a word
+            that it knows.
     """
     model, facts = asking.need(run, "ask"), run.facts
     if model.running:
@@ -58,6 +60,7 @@ def ask(run: Trained, story: str | Sequence[str], question: str, *, top: int = 3
         "story": [
             {"sentence": " ".join(text), "hops": [float(p) for p in read[:, i]]} for i, text in enumerate(kept)
         ],
+        "nothing": [max(0.0, float(1.0 - p.sum())) for p in read],
         "note": stories.unheard([asked], set(vocabulary), facts.shape, "not heard"),
     }  # fmt: skip
 

@@ -165,6 +165,7 @@ def ask(
 def _answered(found: Mapping[str, Any]) -> list[Any]:
     answers = ", ".join(f"{one['answer']} ({one['probability']:.3f})" for one in found["answers"])
     rows = [[one["sentence"], *(f"{p:.2f}" for p in one["hops"])] for one in found["story"]]
-    hops = [f"hop {k}" for k in range(1, 1 + max((len(one["hops"]) for one in found["story"]), default=0))]
-    shown = [console.table(["sentence", *hops], rows, right=tuple(range(1, 1 + len(hops))))] if rows else []
+    rows += [["(nothing)", *(f"{p:.2f}" for p in found["nothing"])]]
+    hops = [f"hop {k}" for k in range(1, 1 + len(found["nothing"]))]
+    shown = [console.table(["sentence", *hops], rows, right=tuple(range(1, 1 + len(hops))))]
     return [answers, *shown, *([found["note"]] if found["note"] else [])]

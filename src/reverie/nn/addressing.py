@@ -25,9 +25,8 @@ from jaxtyping import Array, Bool, Float
 #: Below this a weighting's logarithm is not followed, and a vector has no direction.
 TINY_WEIGHT, TINY_NORM = 1e-12, 1e-12
 _EPSILON = 1e-8
-#: The score of a slot that holds nothing.
-_NOTHING = -1e30
-_ATTENDS = {"softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}
+#: The score of a slot that is not there, and the least that weights are divided by where none is.
+_NOTHING, _LEAST = -1e30, 1e-30
 
 
 class Head(NamedTuple):
@@ -40,18 +39,28 @@ class Head(NamedTuple):
     gamma: Float[Array, ""]
 
 
-def attend(scores: Float[Array, " N"], kind: str, there: Bool[Array, " N"] | None = None) -> Float[Array, " N"]:
+def attend(
+    scores: Float[Array, " N"], kind: str, there: Bool[Array, " N"] | None = None, empty: Float[Array, ""] | float = 0.0
+) -> Float[Array, " N"]:
     """Return weights over slots.
 
     Args:
         kind: ``softmax``: they sum to one; ``sigmoid``: independent in (0, 1); ``linear``: the scores themselves.
         there: which slots hold something; the others weigh exactly 0, all of them where none does.
+        empty: so many further slots hold nothing, with a score of 0, and take their share of a softmax: the weights
+            then sum to less than one, and what is missing is how much of the reading is of nothing.
     """
-    if there is not None:
-        # Not infinity: a softmax over nothing but that is NaN, and so is its gradient.
-        scores = jnp.where(there, scores, _NOTHING if kind == "softmax" else 0.0)
-    weights = scores if kind == "linear" else _ATTENDS[kind](scores)
-    return weights if there is None else jnp.where(there, weights, 0.0)
+    if kind != "softmax":
+        weights = scores if kind == "linear" else jax.nn.sigmoid(scores)
+        return weights if there is None else jnp.where(there, weights, 0.0)
+    if there is None and isinstance(empty, float) and empty == 0.0:
+        return jax.nn.softmax(scores)
+    held = scores if there is None else jnp.where(there, scores, _NOTHING)
+    # The largest of all scores, nothing's included, so that no exponential overflows.
+    largest = jax.lax.stop_gradient(jnp.maximum(held.max(), jnp.where(empty > 0, 0.0, _NOTHING)))
+    weights = jnp.exp(held - largest)
+    weights = weights if there is None else jnp.where(there, weights, 0.0)
+    return weights / jnp.maximum(weights.sum() + empty * jnp.exp(-jnp.maximum(largest, 0.0)), _LEAST)
 
 
 def read(attention: Float[Array, " N"], slots: Float[Array, "N M"]) -> Float[Array, " M"]:

@@ -17,7 +17,8 @@ def read_in_hops(run: RunView) -> Section | None:
     wrong = int((found["told"] != found["right"]).sum())
     caption = (
         f"{len(found['told'])} test questions, {wrong} of them answered wrongly, with the probability of the answer. "
-        "A row is a sentence, the oldest first, a column a hop; of long stories those that are attended to most."
+        "A row is a sentence, the oldest first, a column a hop; of long stories those that are attended to most. "
+        "What is missing to 1 in a column reads none of them: an empty place of the memory."
     )
     section.add(blocks.figure(hops.attention(found), "Attention to sentences by hop, for some questions", caption))
     return section

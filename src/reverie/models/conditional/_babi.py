@@ -15,7 +15,7 @@ EACH, MEANS = "babi-tasks", "babi"
 _PE = (
     0.1, 21.6, 64.2, 3.8, 14.1, 7.9, 21.6, 12.6, 23.3, 17.4, 4.3, 0.3, 9.9, 1.8, 0.0, 52.1, 50.1, 13.6, 87.4, 0.0,
 )  # fmt: skip
-_PLAIN = {"linear_start": 0.0, "time_noise": 0.0, "rate": 0.01}
+_PLAIN = {"linear_start": 0.0, "time_noise": 0.0}
 _JOINT = {"width": 50, "linear_start": 0.5}
 #: Ways of one network a task, and of one network for all: name, settings, epochs of the paper and of ours.
 _ALONE: Mapping[str, tuple[Mapping[str, Any], float, float]] = {

@@ -24,12 +24,14 @@ from reverie.train.recipe import Brief, Player, Recipe
 _BLOCK = 500
 
 
-def check(numbers: Mapping[str, float], shares: Mapping[str, float]) -> None:
+def check(numbers: Mapping[str, float], shares: Mapping[str, float], slots: int) -> None:
     """Refuse settings that make no network.
 
     Raises:
         ReverieError: naming the argument.
     """
+    if slots < 0:
+        raise ReverieError(f"slots: {slots} is no size of a memory; give 0 or more")
     for name, value in numbers.items():
         if not value > 0:
             raise ReverieError(f"{name}: {value} must be positive")
@@ -126,11 +128,14 @@ def recipe_of(
 ) -> Recipe:
     """Return how networks that answer questions are trained."""
     steps = brief.steps(batch)
+    plan = falling(schedule, rate, steps)
+    # A memory without its softmax reads all sentences at once: half the rate (the released code).
+    at = lambda step: plan(step) * jnp.where(step < linear_start * steps, 0.5, 1.0)  # noqa: E731
     return Recipe(
         draw=minibatch(brief.data, batch, conditional=True),
         players=(
             Player(
-                descent(falling(schedule, rate, steps), clip=clip), objective(time_noise, linear_start * steps),
+                descent(at, clip=clip), objective(time_noise, linear_start * steps),
                 moves=lambda path: path.startswith("networks"),
             ),
         ),

@@ -4,13 +4,17 @@ A story is n sentences, the newest first, a question q and an answer, one word o
 vectors, :math:`e(x; A)` a sentence's (`nn.words`) and :math:`T_i` the word that says "i-th newest",
 
 .. math:: m_i = e(x_i, T_i; A^k), \quad c_i = e(x_i, T_i; C^k), \quad u^1 = e(q; B), \qquad
-          p_i = \mathrm{softmax}_i(u^k \cdot m_i), \quad o^k = \textstyle\sum_i p_i c_i ,
+          p_i = \frac{\exp(u^k \cdot m_i)}{\sum_j \exp(u^k \cdot m_j) + E}, \quad o^k = \textstyle\sum_i p_i c_i ,
 
 .. math:: u^{k+1} = u^k + o^k \ \text{(adjacent)} \quad\text{or}\quad H u^k + o^k \ \text{(layer-wise)}, \qquad
           p(a) = \mathrm{softmax}(W u^{K+1}) .
 
 ``adjacent``: :math:`A^{k+1} = C^k`, :math:`B = A^1`, :math:`W^\top = C^K`.  ``layer-wise``: one A, one C and one H for
 all hops, B and W of their own: a recurrent network whose state is u and whose inputs it chooses itself.
+
+A memory has so many slots, and the E = slots - n that a story leaves empty are read, too: with score 0, as nothing.
+The paper does not say so.  A hop that finds nothing then reads nothing, and whether something is so can be answered:
+without them (``--slots 0``) the errors of yes/no questions are two to three times as large.
 
 Only answers teach: nobody says which sentence bears one out.  A linear start leaves the softmax over the story out at
 first; random noise counts empty sentences among the story's, so that the words for time are not learnt by heart.  The
@@ -71,7 +75,7 @@ CLAIMS: tuple[Claim, ...] = _babi.claims()
 PRESETS: dict[str, dict[str, Any]] = {
     "fast": {"epochs": 100},
     "joint": {"width": 50, "epochs": 60, "linear_start": 0.5},
-    "bag": {"encoding": "bag", "linear_start": 0.0, "time_noise": 0.0, "rate": 0.01},
+    "bag": {"encoding": "bag", "linear_start": 0.0, "time_noise": 0.0},
     "layerwise": {"tying": "layer-wise"},
     "language": {
         "width": 150,
@@ -106,7 +110,8 @@ class Network(eqx.Module):
         tables: of words and, below them, of times: ``adjacent`` :math:`A^1, C^1, \\dots, C^K`; ``layer-wise`` A, C, B
             and W, the last two without times.
         across: H of ``layer-wise``, None of ``adjacent``.
-        vocabulary, slots: V, and how many sentences are told apart by their age.
+        vocabulary, ages: V, and how many sentences are told apart by their age.
+        slots: of the memory; those that a story leaves empty are read as nothing.
         places: J, of which words beyond are not read.
         hops: K.
         rectified: the share of u that goes through a ReLU after each hop.
@@ -116,6 +121,7 @@ class Network(eqx.Module):
     tables: tuple[Float[Array, "_ d"], ...]
     across: Float[Array, "d d"] | None
     vocabulary: int = eqx.field(static=True)
+    ages: int = eqx.field(static=True)
     slots: int = eqx.field(static=True)
     places: int = eqx.field(static=True)
     hops: int = eqx.field(static=True)
@@ -127,7 +133,8 @@ class Network(eqx.Module):
         self, table: Float[Array, "_ d"], texts: Int[Array, "n J"], ages: Int[Array, " n"] | None = None
     ) -> Float[Array, "n d"]:
         """Return the vector of each text: its words, and the word for its age, which weighs 1 wherever it stands."""
-        places, numbers = words.encoding(self.encoding, self.places, table.shape[1])
+        # The word for time is one of the J that the formula counts.
+        places, numbers = words.encoding(self.encoding, self.places + 1, table.shape[1])
         places = places[: texts.shape[1]]
         if ages is not None:
             there = texts[:, :1] > 0
@@ -149,11 +156,12 @@ class Network(eqx.Module):
         there = x[1:, 0] > 0
         ages = jnp.arange(len(there)) if ages is None else ages
         told_by = [self.sentences(table, x[1:], ages) for table in self.memories]
+        empty = jnp.maximum(self.slots - there.sum(), 0).astype(told_by[0].dtype)
         u, found = self.sentences(self.asked, x[:1])[0] + self.constant, []
         for hop in range(self.hops):
             given, got = (told_by[hop], told_by[hop + 1]) if self.across is None else told_by
             scores = given @ u
-            p = attend(scores, "softmax", there)
+            p = attend(scores, "softmax", there, empty)
             weights = jnp.where(linear, attend(scores, "linear", there), p)
             found.append(weights)
             u = self.rectify((u if self.across is None else self.across @ u) + read(weights, got))
@@ -206,23 +214,23 @@ class MemN2N(Replying):
 
     @property
     def sentences(self) -> int:
-        return self.networks.slots
+        return self.networks.ages
 
     def reply(self, x: Float[Array, " D"]) -> Reply:
         return self.one.reply(_questions.texts(x, self.networks.places))
 
 
 def build(
-    key: PRNGKeyArray, *, vocabulary: int, slots: int, places: int, width: int, hops: int, tying: str,
+    key: PRNGKeyArray, *, vocabulary: int, ages: int, slots: int, places: int, width: int, hops: int, tying: str,
     encoding: Encoding, rectified: float, constant: float = 0.0,
 ) -> Network:  # fmt: skip
     """Return one untrained network: tables of N(0, 0.1), H the identity's neighbour."""
     rng = host_random(key)
-    both = vocabulary + slots
+    both = vocabulary + ages
     sizes = [both] * (hops + 1) if tying == "adjacent" else [both, both, vocabulary, vocabulary]
     tables = tuple(placed(rng.normal(0.0, _SPREAD, (size, width)), "float32") for size in sizes)
     across = None if tying == "adjacent" else placed(rng.normal(0.0, _SPREAD, (width, width)), "float32")
-    return Network(tables, across, vocabulary, slots, places, hops, encoding, rectified, constant)
+    return Network(tables, across, vocabulary, ages, slots, places, hops, encoding, rectified, constant)
 
 
 def recipe(
@@ -230,6 +238,7 @@ def recipe(
     *,
     width: int = 20,
     hops: int = 3,
+    slots: int = 50,
     encoding: Encoding = "position",
     tying: Literal["adjacent", "layer-wise"] = "adjacent",
     rectified: float = 0.0,
@@ -238,7 +247,7 @@ def recipe(
     restarts: int = 10,
     choose: Literal["valid", "train"] = "valid",
     batch: int = 32,
-    rate: float = 0.005,
+    rate: float = 0.01,
     clip: float = 40.0,
     schedule: Literal["halving", "constant", "linear", "cosine"] = "halving",
     select: Literal["best", "last", "average"] = "last",
@@ -249,11 +258,12 @@ def recipe(
     Args:
         width: d, numbers in a word's vector.
         hops: K, how often the story is read.
+        slots: of the memory; those that a story leaves empty are read as nothing (0: there are none).
         encoding: what a word weighs by its place: alike, as in the released code, or as in the paper.
         tying: which tables hops share.
         rectified: share of the state that goes through a ReLU after each hop.
         time_noise: empty sentences put among a story's in training, as a share of them at most.
-        linear_start: share of the plan without the softmax over the story.
+        linear_start: share of the plan without the softmax over the story, at half the rate.
         restarts: random starts that are trained side by side.
         choose: rows on which the one that answers has the fewest wrong answers.
         batch: questions per step.
@@ -264,14 +274,14 @@ def recipe(
         valid_every: epochs between validations (default: a tenth of the plan).
     """
     numbers = {"width": width, "hops": hops, "restarts": restarts, "batch": batch, "rate": rate, "clip": clip}
-    _questions.check(numbers, {"time-noise": time_noise, "linear-start": linear_start, "rectified": rectified})
+    _questions.check(numbers, {"time-noise": time_noise, "linear-start": linear_start, "rectified": rectified}, slots)
     data = brief.data
     sentences, places = data.shape[0] - 1, data.shape[1]
     running = data.likelihood == LAW
 
     def one(key: PRNGKeyArray) -> Network:
         return build(
-            key, vocabulary=data.classes, slots=max(MOST, sentences), places=places, width=width, hops=hops,
+            key, vocabulary=data.classes, ages=max(MOST, sentences), slots=slots, places=places, width=width, hops=hops,
             tying=tying, encoding=encoding, rectified=rectified, constant=_CONSTANT if running else 0.0,
         )  # fmt: skip
 
