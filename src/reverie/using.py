@@ -107,7 +107,8 @@ def sample(
     chain = {"sweeps": sweeps, "start": start, "tempered": tempered, "picture": seen}
     chain = {name: value for name, value in chain.items() if value is not None}
     rows = run.sample(number, seed=seed, label=class_, mean=mean, progress=progress.for_stderr(), **chain)
-    path = target.write(rows, run.facts.columns, lambda: _limits(run), written=run.facts.named)
+    facts = run.facts
+    path = target.write(rows, facts.columns, lambda: _limits(run), written=facts.named if mean else facts.filed)
     return written(path, rows=number, **({} if seen is None else {"picture": seen}))
 
 
@@ -134,7 +135,7 @@ def impute(
         bool, Parameter(help="One draw of all missing cells together, not their means (orderless models).", negative=())
     ] = False,
 ) -> Answer:
-    """Fill in what is missing.
+    """Fill in what is missing; a .csv gets whole numbers in columns that held no others in training.
 
     A .png shows each row as it was known (what was not is amber), filled in and, where it is known, in truth.
 
@@ -145,7 +146,9 @@ def impute(
 
     found = completed(run, input, mask, iterations=iterations, seed=seed, label=class_, draw=draw)
     looks = found.looks()
-    path = target.write(found.rows, run.facts.columns, lambda: _limits(run), looks, run.facts.named)
+    path = target.write(
+        found.rows, run.facts.columns, lambda: _limits(run), looks, lambda rows: run.facts.filed(rows, found.given)
+    )
     return Answer({"out": path, "rows": len(found.rows)}, [*target.said(looks), str(path)])
 
 

@@ -85,6 +85,7 @@ def settle(
         notes.append(f"Rows of {raw.shape[0]:,} pixels are shown as images of {shape[0]} x {shape[1]}.")
     raw = replace(raw, splits=splits, shape=shape, notes=tuple(notes))
     made = _dataset(raw, name, source, choice, rule, whole=not found.missing)
+    made = replace(made, integers=found.integers if len(shape) == 1 else False)
     return made.joined() if wish.refit else made
 
 

@@ -45,6 +45,7 @@ class Dataset:
         shift, scale: model value = (stored - shift) / scale, per column or one number; scale 0 is a column that is
             always `shift`: a model sees its cells as missing, and it is given back as it is.
         columns: names of a table's columns.
+        integers: which columns of a table hold whole numbers only, per column or for all.
         dropped: places in the file, from 0, of columns that were to be left out.
         class_names: names of the classes that `Rows.y` numbers.
         missing: whether a model meets missing cells (NaN).
@@ -69,6 +70,7 @@ class Dataset:
     shift: np.ndarray | float = 0.0
     scale: np.ndarray | float = 1.0
     columns: tuple[str, ...] | None = None
+    integers: np.ndarray | bool = False
     dropped: tuple[int, ...] = ()
     class_names: tuple[str, ...] | None = None
     missing: bool = False
@@ -104,6 +106,16 @@ class Dataset:
     def named(self, rows: np.ndarray) -> np.ndarray:
         """Return rows in the file's units as they stand in a file: categories by name, NaN where a cell is missing."""
         return categories.named(rows, self.categories)
+
+    def filed(self, rows: np.ndarray, given: np.ndarray | None = None) -> np.ndarray:
+        """Return rows that a model said as a file gets them: `named`, in columns of whole numbers the nearest of these.
+
+        Args:
+            rows: in the file's units.
+            given: NaN where the model said a cell; any other stays as it is.
+        """
+        said = np.ones(np.shape(rows), bool) if given is None else np.isnan(given)
+        return self.named(np.where(said & self.integers, np.rint(rows), rows))
 
     def joined(self) -> Dataset:
         """Return the same data with the validation rows among those that train (as they stand, scales and all).
@@ -262,6 +274,8 @@ class Dataset:
         """Return what `to_json` recorded: everything a model must know of its data, and rows that are not here."""
         width = int(np.prod(record["shape"]))
         numbers = {name: record[name] for name in ("shift", "scale")}
+        # Runs of before it was asked do not say which columns hold whole numbers.
+        numbers["integers"] = record.get("integers", False)
         names = {name: record[name] and tuple(record[name]) for name in ("columns", "class_names")}
         plain = ("name", "source", "likelihood", "binarisation", "levels", "missing", "split_rule", "hash")
         fields: dict[str, Any] = {
@@ -294,6 +308,7 @@ class Dataset:
             **({"categories": [names and list(names) for names in self.categories]} if self.categories else {}),
             "shift": np.asarray(self.shift).tolist(),
             "scale": np.asarray(self.scale).tolist(),
+            "integers": bool(np.all(self.integers)) or np.asarray(self.integers).tolist(),
             "columns": self.columns and list(self.columns),
             **({"dropped": list(self.dropped)} if self.dropped else {}),
             "class_names": self.class_names and list(self.class_names),
