@@ -41,7 +41,7 @@ class StubRun:
         self.facts.like = lambda x, missing: (
             np.array([[1.0, 2.0], [np.nan, 3.0]]) if "holes" in str(x) else np.ones((2, 2))
         )
-        self.facts.named = lambda rows: rows
+        self.facts.named = self.facts.filed = lambda rows, given=None: rows
         self.model = None
         self.asked: dict[str, Any] = {}
         self.known: Any = None
