@@ -336,7 +336,9 @@ def test_columns_of_whole_numbers_are_written_so(taught: Taught, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_planted_rows_are_found_and_the_right_column_blamed(name: str, taught: Taught, tmp_path: Path) -> None:
+def test_planted_rows_are_found_and_the_right_column_blamed(
+    name: str, taught: Taught, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """20 of 220 rows spoilt, at a fixed seed: of the 20 most anomalous at least 18 are planted; of those the column
     is right at least 18 times where a cell is judged beside all others, and one of the two at odds beside some."""
     rows = people(220, 7)
@@ -346,6 +348,8 @@ def test_planted_rows_are_found_and_the_right_column_blamed(name: str, taught: T
     head, *scores = read(out)
     excess = np.asarray([float(row[head.index("excess")]) for row in scores])
     first = np.argsort(-excess)[:20].tolist()
+    # Rows are counted from 1, as in the file.
+    assert scores[first[0]][0] == str(first[0] + 1) and f"\n  row {first[0] + 1} (+" in capsys.readouterr().out
     found = [row for row in first if row in wrong]
     assert len(found) >= 18
     blamed = [scores[row][head.index("blame_1")] for row in found]

@@ -151,7 +151,7 @@ def write_told(
     titles: Sequence[str] = (),
     more: Mapping[str, np.ndarray] | None = None,
 ) -> Path:
-    """Write what is told of each row, a score or a code; a .csv also says which row of the input it is, from 0.
+    """Write what is told of each row, a score or a code; a .csv also says which row of the input it is, from 1.
 
     Args:
         told: (n,) or (n, d).
@@ -165,7 +165,7 @@ def write_told(
     if target.path.suffix.lower() != ".csv":
         return target.write(told)
     missing = np.isnan(np.asarray(rows, np.float64).reshape(len(rows), -1)).sum(axis=1)
-    columns: dict[str, np.ndarray] = {"row": np.arange(len(told), dtype=np.float64)}
+    columns: dict[str, np.ndarray] = {"row": np.arange(1, len(told) + 1, dtype=np.float64)}
     columns |= dict(zip(names, told.reshape(len(told), -1).T, strict=True))
     # A row that lacks cells has fewer to be unlikely in: its number is not one to compare with a whole row's.
     columns |= {"missing": missing.astype(np.float64)} if missing.any() else {}
@@ -177,6 +177,6 @@ def write_told(
 
 
 def ranked(order: Sequence[int], values: np.ndarray, form: str, titles: Sequence[str] = ()) -> str:
-    """Return rows and their values as a line tells them, by name where they have one."""
-    told = [f"row {row}" + (f" {titles[row]}" if titles else "") for row in order]
+    """Return rows and their values as a line tells them, counted from 1, and by name where they have one."""
+    told = [f"row {row + 1}" + (f" {titles[row]}" if titles else "") for row in order]
     return ", ".join(f"{what} ({values[row]:{form}})" for what, row in zip(told, order, strict=True))

@@ -185,12 +185,13 @@ def reconstruct(
     path = target.write(found, run.facts.columns, lambda: _limits(run), looks)
     worst = (-squares).argsort(kind="stable")[:5].tolist()
     names = titles(input)
-    said = f"worst (rows from 0): {outputs.ranked(worst, squares, '.4g', names)}"
+    said = f"worst (rows from 1): {outputs.ranked(worst, squares, '.4g', names)}"
     files = {"out": path}
     if told is not None:
         files["errors"] = outputs.write_told(told, squares, rows, ["squared_error"], names)
     return Answer(
-        {**files, "rows": len(squares), "worst": worst}, [said, *target.said(looks), *map(str, files.values())]
+        {**files, "rows": len(squares), "worst": [row + 1 for row in worst]},
+        [said, *target.said(looks), *map(str, files.values())],
     )
 
 
@@ -243,8 +244,8 @@ def score(
     path = outputs.write_told(target, values, rows, [name], names, more)
     # A row without a known cell has no score, NaN, which sorts last.
     lowest = [row for row in values.argsort(kind="stable")[:5].tolist() if values[row] == values[row]]
-    said = [f"lowest (rows from 0): {outputs.ranked(lowest, values, '.2f', names)}"]
-    found = {"out": path, "rows": len(values), name: record, "lowest": lowest}
+    said = [f"lowest (rows from 1): {outputs.ranked(lowest, values, '.2f', names)}"]
+    found = {"out": path, "rows": len(values), name: record, "lowest": [row + 1 for row in lowest]}
     if blame is not None:
         found["anomalous"] = blaming.odd(run, rows, blame, (-blame.rows).argsort(kind="stable")[:5].tolist())
         said += blaming.lines(found["anomalous"], names)

@@ -85,9 +85,10 @@ def require_numbers(result: RowResult) -> None:
     """
     bad = np.flatnonzero(np.isnan(result.values))
     if bad.size:
+        first = int(result.indices[bad[0]]) + 1
         raise ReverieError(
-            f"log-likelihood: {bad.size} of {len(result.values)} rows (first: row {result.indices[bad[0]]}) are not a "
-            "number; look for NaN in the data (use a model for missing cells) or in the weights"
+            f"log-likelihood: {bad.size} of {len(result.values)} rows (first: row {first}) are not a number; "
+            "look for NaN in the data (use a model for missing cells) or in the weights"
         )
 
 
