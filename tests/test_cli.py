@@ -372,14 +372,15 @@ def test_evaluate_tells_both_sides_of_log_z(stub: Stub, capsys: Any) -> None:
     assert [end["error"] for end in record["log_z"]["rounds"][-1]["ends"]] == [0.02, 0.03]
 
 
-def filled(monkeypatch: pytest.MonkeyPatch, truth: float = np.nan) -> dict[str, Any]:
+def filled(monkeypatch: pytest.MonkeyPatch, truth: float = np.nan, shape: tuple[int, ...] = (2,)) -> dict[str, Any]:
     """Put filled-in rows in the place of imputation; what is asked of it appears in the answer."""
     seen: dict[str, Any] = {}
     rows = np.array([[1.0, np.nan], [0.1, 3.0]])
 
     def completed(run: Any, x: Any, mask: Any, **how: Any) -> Completed:
         seen.update(x=x, mask=mask, **how)
-        return Completed(rows, np.array([[1.0, np.nan], [np.nan, 3.0]]), np.array([[1.0, np.nan], [truth, 3.0]]))
+        parts = (rows, np.array([[1.0, np.nan], [np.nan, 3.0]]), np.array([[1.0, np.nan], [truth, 3.0]]))
+        return Completed(*(part.reshape(-1, *shape) for part in parts))
 
     monkeypatch.setattr("reverie.completing.completed", completed)
     return seen
@@ -401,7 +402,8 @@ def test_a_picture_of_filled_in_rows_shows_what_was_known_and_the_truth_beside(
 ) -> None:
     from PIL import Image
 
-    filled(monkeypatch, truth)
+    filled(monkeypatch, truth, (1, 2))
+    monkeypatch.setattr("reverie.using._limits", lambda run: None)
     assert cli.main(["impute", "d", "--input", "i.csv", "--out", "f.png"]) == 0
     said, path = capsys.readouterr().out.splitlines()
     expected = ["known (what is not: amber)", "filled in", "truth"][:names]
@@ -411,6 +413,30 @@ def test_a_picture_of_filled_in_rows_shows_what_was_known_and_the_truth_beside(
     looks = [pixels[-1, look * (2 * zoom + 2)].tolist() for look in range(names)]
     # The second row's first cell: unknown, filled in by 0.1, in truth 0.2, on a scale from 0.1 to 3.
     assert looks[:2] == [list(MISSING[:3]), [0, 0, 0]] and looks[2:] == [[9, 9, 9]][: names - 2]
+
+
+def test_a_sheet_of_filled_in_rows_of_a_table_is_text(
+    stub: Stub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.figure import Figure
+
+    filled(monkeypatch, 0.2)
+    drawings: list[Figure] = []
+    monkeypatch.setattr("reverie.report.sheets.save", lambda figure, path: drawings.append(figure) or path)
+    assert cli.main(["impute", "d", "--input", "i.csv", "--out", "f.png"]) == 0
+    assert capsys.readouterr().out == "of each from top to bottom: known, filled in, truth\nf.png\n"
+    (axes,) = drawings[0].axes
+    lines: dict[float, list[Any]] = {}
+    for text in axes.texts:
+        lines.setdefault(text.get_position()[1], []).append(text)
+    told = [[text.get_text() for text in line if text.get_text()] for _, line in sorted(lines.items())]
+    assert told == [
+        ["row", "a", "b"],
+        ["1", "known", "1.000", "?"], ["filled in", "1.000", "?"], ["truth", "1.000", "?"],
+        ["2", "known", "?", "3"], ["filled in", "0.100", "3"], ["truth", "0.200", "3"],
+    ]  # fmt: skip
+    bold = [text.get_text() for text in axes.texts if text.get_weight() == "bold"]
+    assert bold == ["?", "?", "0.100", "0.200"]
 
 
 def test_encode_and_score_name_their_columns(stub: Stub, capsys: pytest.CaptureFixture[str]) -> None:

@@ -137,7 +137,8 @@ def impute(
 ) -> Answer:
     """Fill in what is missing; a .csv gets whole numbers in columns that held no others in training.
 
-    A .png shows each row as it was known (what was not is amber), filled in and, where it is known, in truth.
+    A .png shows each row as it was known (what was not is amber), filled in and, where it is known, in truth; the first
+    rows of a table as text.
 
     Example: reverie impute runs/vae-table-1 --input table.csv --mask nan --out filled.csv
     """
@@ -145,10 +146,12 @@ def impute(
     from reverie.completing import completed
 
     found = completed(run, input, mask, iterations=iterations, seed=seed, label=class_, draw=draw)
-    looks = found.looks()
-    path = target.write(
-        found.rows, run.facts.columns, lambda: _limits(run), looks, lambda rows: run.facts.filed(rows, found.given)
-    )
+    looks, facts = found.looks(), run.facts
+
+    def said(rows: Any) -> Any:
+        return facts.filed(rows, found.given) if rows is found.rows else facts.named(rows)
+
+    path = target.write(found.rows, facts.columns, lambda: _limits(run), looks, said)
     return Answer({"out": path, "rows": len(found.rows)}, [*target.said(looks), str(path)])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from markupsafe import Markup
 
 from reverie.data.categories import named
@@ -62,11 +62,14 @@ def _lines(run: RunView, rows: Float[np.ndarray, "n D"], whole: bool) -> list[li
     data, width = run.data, run.shape[0]
     shift, scale = (np.broadcast_to(np.asarray(data[part], np.float64), (width,)) for part in ("shift", "scale"))
     file = np.where(scale == 0, shift, rows * scale + shift)
-    # A hundredth of the spread is seen.
-    digits = np.clip(2 - np.floor(np.log10(np.where(scale == 0, 1.0, scale))), 0, 12).astype(int)
-    digits = np.where(np.asarray(data.get("integers", False)) & (whole | (scale == 0)), 0, digits)
+    digits = np.where(np.asarray(data.get("integers", False)) & (whole | (scale == 0)), 0, digits_of(scale))
     cells = named(file, _categories(data.get("categories")))
     return [[_cell(value, d) for value, d in zip(row, digits.tolist(), strict=True)] for row in cells.tolist()]
+
+
+def digits_of(spread: Float[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
+    """Return how many decimals show a hundredth of a spread; two where there is none."""
+    return np.clip(2 - np.floor(np.log10(np.where(spread > 0, spread, 1.0))), 0, 12).astype(int)
 
 
 def _cell(value: Any, digits: int) -> Any:
