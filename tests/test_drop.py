@@ -12,6 +12,7 @@ import pytest
 
 import reverie
 from reverie import cli, data
+from reverie.classifying import labelled_rows
 from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError
 from reverie.report import sections_about
@@ -138,6 +139,19 @@ def test_a_run_leaves_them_out_from_training_to_its_last_answer(
         "day",
     ]
     assert "--drop id,day" in sections_about.command(RunView.read(Path(run)))
+
+
+def test_labelled_rows_have_these_columns_or_not(tmp_path: Path) -> None:
+    bits = np.random.default_rng(2).integers(0, 2, (60, 4))
+    table = {"id": range(60), **{f"b{i}": column for i, column in enumerate(bits.T)}, "label": ["no", "yes"] * 30}
+    whole, few = write(tmp_path / "t.csv", table), write(tmp_path / "few.csv", without(table, "id"))
+    run = reverie.train("rbm", str(whole), drop=["id"], run=tmp_path / "run", steps=5, hidden=3, batch=10)
+    assert isinstance(run, reverie.Run)
+    found = [labelled_rows(run, given, "means") for given in (None, str(whole), str(few))]
+    assert [data.columns for data, _ in found] == [("b0", "b1", "b2", "b3")] * 3
+    assert len({data.hash for data, _ in found}) == 1
+    # What reads them again leaves out what it can.
+    assert [how.get("drop") for _, how in found] == [["id"], ["id"], None]
 
 
 def test_the_command_shows_what_training_would_see(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

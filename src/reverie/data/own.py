@@ -67,6 +67,14 @@ def read(path: Path, drop: Sequence[str] = ()) -> Raw:
     raise ReverieError(f"{path}: unknown ending; give one of {', '.join(ENDINGS)} or a folder of images or .txt files")
 
 
+def held(path: Path, columns: Sequence[str]) -> list[str]:
+    """Return which of `columns` a table in text has; none of what is no such table."""
+    if not columns or path.suffix.lower() not in TABLES or not path.exists():
+        return []
+    names = tables.sniff(path).names
+    return [name for name in columns if name in (names or ())]
+
+
 def refuse_drop(where: str) -> NoReturn:
     """Say that columns are left out of tables in text alone."""
     raise ReverieError(f"drop: {where} is no {', '.join(TABLES)} with columns; leave them out of the rows yourself")
