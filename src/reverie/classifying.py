@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -158,7 +157,7 @@ def labelled_rows(run: Trained, data: Any, binarisation: str) -> tuple[Dataset, 
     if data is not None:
         arguments = {"binarisation": binarisation, "split_rule": None, "likelihood": law, "seed": 0}
         # They have the columns that were left out of training, or not.
-        drop = own.held(Path(data), theirs.get("drop", ()))
+        drop = own.held(data, theirs.get("drop", ()))
         arguments |= {"drop": drop} if drop else {}
         dataset = data_floor.load(data, **arguments)
         dataset, arguments = _fitting(run, dataset), {**arguments, "source": str(data)}

@@ -67,9 +67,10 @@ def read(path: Path, drop: Sequence[str] = ()) -> Raw:
     raise ReverieError(f"{path}: unknown ending; give one of {', '.join(ENDINGS)} or a folder of images or .txt files")
 
 
-def held(path: Path, columns: Sequence[str]) -> list[str]:
-    """Return which of `columns` a table in text has; none of what is no such table."""
-    if not columns or path.suffix.lower() not in TABLES or not path.exists():
+def held(spec: Any, columns: Sequence[str]) -> list[str]:
+    """Return which of `columns` a table in text has; none of what is no path of such a table."""
+    path = Path(spec) if columns and isinstance(spec, str | Path) else None
+    if path is None or path.suffix.lower() not in TABLES or not path.exists():
         return []
     names = tables.sniff(path).names
     return [name for name in columns if name in (names or ())]
