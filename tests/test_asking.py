@@ -24,6 +24,7 @@ from reverie.data import load
 from reverie.data.dataset import Dataset
 from reverie.errors import Interrupted, ReverieError, an
 from reverie.evaluate import impute as imputing
+from reverie.evaluate.baseline import independent_baseline
 from reverie.progress import Quiet
 from reverie.train import checkpoint
 from reverie.train.folder import RunFolder
@@ -301,6 +302,28 @@ def test_a_row_without_a_known_cell_has_no_score_and_is_not_in_the_mean(
     assert [line.split(",")[1] == "" for line in out.read_text().splitlines()[1:]] == np.isnan(found.values).tolist()
     with pytest.raises(ReverieError, match="no row has a known cell"):
         run.score(rows[[1, 4]])
+    # An evaluation of the same rows says the same.
+    told, few = (run.evaluate(data=x, samples=3)["log_likelihood"] for x in (rows, rows[[0, 2, 3, 5]]))
+    assert told.value == pytest.approx(found.record.value) == few.value
+    assert (told.n, told.rows_of, few.rows_of) == (4, 6, None) and "2 of 6 rows have no known cell" in str(told.note)
+    assert not list(run.folder.arrays.glob("partial-own-*")), "no row is left to be done"
+    with pytest.raises(ReverieError, match="none of 2 own rows has a known cell"):
+        run.evaluate(data=rows[[1, 4]])
+
+
+def test_rows_of_a_split_without_a_known_cell_are_in_no_mean(tmp_path: Path) -> None:
+    """Neither in that of the test rows, nor in that of validation, nor in that of independent columns."""
+    parts = {"train": holed(), "valid": holed(40), "test": holed(40)}
+    empty = np.full((10, parts["train"].shape[1]), np.nan)
+    blank = {name: x if name == "train" else np.concatenate([x, empty]) for name, x in parts.items()}
+    runs = [reverie.train("vae", x, run=tmp_path / name, **TINY) for name, x in (("all", parts), ("some", blank))]
+    valid = [[line["valid"] for line in run.journal() if "valid" in line][-1] for run in runs]
+    test = [run.evaluate(samples=3)["log_likelihood"] for run in runs]
+    assert [(v["n"], v["rows_of"]) for v in valid] == [(40, None), (40, 50)]
+    assert [(t.n, t.rows_of) for t in test] == [(40, None), (40, 50)] and test[0].value == test[1].value
+    assert "10 of 50 rows have no known cell" in str(test[1].note)
+    means = [independent_baseline(run.data) for run in runs]
+    assert means[0].value == means[1].value and (means[1].n, means[1].rows_of) == (40, 50)
 
 
 def test_who_cannot_be_told_a_class_is_not_sent_to_an_option_that_is_not_there(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ class StubRun:
         self.facts.like = lambda x, missing: (
             np.array([[1.0, 2.0], [np.nan, 3.0]]) if "holes" in str(x) else np.ones((2, 2))
         )
-        self.facts.named = lambda rows: rows
+        self.facts.named = self.facts.filed = lambda rows, given=None: rows
         self.model = None
         self.asked: dict[str, Any] = {}
         self.known: Any = None
@@ -190,6 +190,18 @@ def test_a_model_tells_its_own_arguments(name: str, capsys: pytest.CaptureFixtur
     for setting in settings.describe(models.load_module(name).recipe).values():
         assert setting.flag in out
     assert "[default: " in out
+
+
+@pytest.mark.parametrize("name", models.discover())
+def test_no_choice_is_broken_in_a_narrow_terminal(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.main(["train", name, "--help"]) == 0
+    out = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    for setting in settings.describe(models.load_module(name).recipe).values():
+        if "|" in setting.form:
+            assert setting.form in out or f"[choices: {setting.form.replace('|', ', ')}]" in out
 
 
 def test_help_of_one_model_imports_that_model_alone() -> None:
@@ -360,14 +372,15 @@ def test_evaluate_tells_both_sides_of_log_z(stub: Stub, capsys: Any) -> None:
     assert [end["error"] for end in record["log_z"]["rounds"][-1]["ends"]] == [0.02, 0.03]
 
 
-def filled(monkeypatch: pytest.MonkeyPatch, truth: float = np.nan) -> dict[str, Any]:
+def filled(monkeypatch: pytest.MonkeyPatch, truth: float = np.nan, shape: tuple[int, ...] = (2,)) -> dict[str, Any]:
     """Put filled-in rows in the place of imputation; what is asked of it appears in the answer."""
     seen: dict[str, Any] = {}
     rows = np.array([[1.0, np.nan], [0.1, 3.0]])
 
     def completed(run: Any, x: Any, mask: Any, **how: Any) -> Completed:
         seen.update(x=x, mask=mask, **how)
-        return Completed(rows, np.array([[1.0, np.nan], [np.nan, 3.0]]), np.array([[1.0, np.nan], [truth, 3.0]]))
+        parts = (rows, np.array([[1.0, np.nan], [np.nan, 3.0]]), np.array([[1.0, np.nan], [truth, 3.0]]))
+        return Completed(*(part.reshape(-1, *shape) for part in parts))
 
     monkeypatch.setattr("reverie.completing.completed", completed)
     return seen
@@ -389,7 +402,8 @@ def test_a_picture_of_filled_in_rows_shows_what_was_known_and_the_truth_beside(
 ) -> None:
     from PIL import Image
 
-    filled(monkeypatch, truth)
+    filled(monkeypatch, truth, (1, 2))
+    monkeypatch.setattr("reverie.using._limits", lambda run: None)
     assert cli.main(["impute", "d", "--input", "i.csv", "--out", "f.png"]) == 0
     said, path = capsys.readouterr().out.splitlines()
     expected = ["known (what is not: amber)", "filled in", "truth"][:names]
@@ -401,23 +415,47 @@ def test_a_picture_of_filled_in_rows_shows_what_was_known_and_the_truth_beside(
     assert looks[:2] == [list(MISSING[:3]), [0, 0, 0]] and looks[2:] == [[9, 9, 9]][: names - 2]
 
 
+def test_a_sheet_of_filled_in_rows_of_a_table_is_text(
+    stub: Stub, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.figure import Figure
+
+    filled(monkeypatch, 0.2)
+    drawings: list[Figure] = []
+    monkeypatch.setattr("reverie.report.sheets.save", lambda figure, path: drawings.append(figure) or path)
+    assert cli.main(["impute", "d", "--input", "i.csv", "--out", "f.png"]) == 0
+    assert capsys.readouterr().out == "of each from top to bottom: known, filled in, truth\nf.png\n"
+    (axes,) = drawings[0].axes
+    lines: dict[float, list[Any]] = {}
+    for text in axes.texts:
+        lines.setdefault(text.get_position()[1], []).append(text)
+    told = [[text.get_text() for text in line if text.get_text()] for _, line in sorted(lines.items())]
+    assert told == [
+        ["row", "a", "b"],
+        ["1", "known", "1.000", "?"], ["filled in", "1.000", "?"], ["truth", "1.000", "?"],
+        ["2", "known", "?", "3"], ["filled in", "0.100", "3"], ["truth", "0.200", "3"],
+    ]  # fmt: skip
+    bold = [text.get_text() for text in axes.texts if text.get_weight() == "bold"]
+    assert bold == ["?", "?", "0.100", "0.200"]
+
+
 def test_encode_and_score_name_their_columns(stub: Stub, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_json(["encode", "d", "--input", "i", "--out", "c.csv"], capsys)[0] == 0
-    assert Path("c.csv").read_text() == "row,h0,h1\n0,0.1,1\n1,2,3\n"
+    assert Path("c.csv").read_text() == "row,h0,h1\n1,0.1,1\n2,2,3\n"
     assert run_json(["encode", "d", "--input", "holes", "--out", "c.csv"], capsys)[0] == 0
-    assert Path("c.csv").read_text() == "row,h0,h1,missing\n0,0.1,1,0\n1,2,3,1\n"
+    assert Path("c.csv").read_text() == "row,h0,h1,missing\n1,0.1,1,0\n2,2,3,1\n"
     assert run_json(["encode", "d", "--input", "i", "--out", "c.npy"], capsys)[0] == 0
     np.testing.assert_array_equal(np.load("c.npy"), np.array([[0.1, 1], [2, 3]], np.float32))
     # What a library prints besides goes to stderr: run_json finds one object.
     code, record = run_json(["score", "d", "--input", "i", "--out", "s.csv"], capsys)
-    assert code == 0 and Path("s.csv").read_text() == "row,log_likelihood\n0,-1\n1,-2.5\n"
-    assert record["log_likelihood"] == RECORD.to_json() and record["rows"] == 2 and record["lowest"] == [1, 0]
+    assert code == 0 and Path("s.csv").read_text() == "row,log_likelihood\n1,-1\n2,-2.5\n"
+    assert record["log_likelihood"] == RECORD.to_json() and record["rows"] == 2 and record["lowest"] == [2, 1]
 
 
 def test_scores_say_which_rows_are_the_lowest_and_lack_cells(stub: Stub, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["score", "d", "--input", "holes.csv", "--out", "s.csv"]) == 0
-    assert Path("s.csv").read_text() == "row,log_likelihood,missing\n0,-1,0\n1,-2.5,1\n"
-    assert "lowest (rows from 0): row 1 (-2.50), row 0 (-1.00)\n" in capsys.readouterr().out
+    assert Path("s.csv").read_text() == "row,log_likelihood,missing\n1,-1,0\n2,-2.5,1\n"
+    assert "lowest (rows from 1): row 2 (-2.50), row 1 (-1.00)\n" in capsys.readouterr().out
     assert cli.main(["score", "d", "--input", "holes.csv", "--out", "s.npy"]) == 0
     np.testing.assert_array_equal(np.load("s.npy"), [-1.0, -2.5])
 
@@ -429,10 +467,10 @@ def test_scores_of_a_folder_call_each_row_by_its_file(stub: Stub, capsys: pytest
         Path("pictures", name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.zeros((8, 8), np.uint8)).save(Path("pictures", name))
     assert cli.main(["score", "d", "--input", "pictures", "--out", "s.csv"]) == 0
-    assert "lowest (rows from 0): row 1 cats/2.png (-2.50), row 0 cats/10.png (-1.00)\n" in capsys.readouterr().out
-    assert Path("s.csv").read_text() == "row,log_likelihood,name\n0,-1,cats/10.png\n1,-2.5,cats/2.png\n"
+    assert "lowest (rows from 1): row 2 cats/2.png (-2.50), row 1 cats/10.png (-1.00)\n" in capsys.readouterr().out
+    assert Path("s.csv").read_text() == "row,log_likelihood,name\n1,-1,cats/10.png\n2,-2.5,cats/2.png\n"
     assert cli.main(["encode", "d", "--input", "pictures", "--out", "c.csv"]) == 0
-    assert Path("c.csv").read_text() == "row,h0,h1,name\n0,0.1,1,cats/10.png\n1,2,3,cats/2.png\n"
+    assert Path("c.csv").read_text() == "row,h0,h1,name\n1,0.1,1,cats/10.png\n2,2,3,cats/2.png\n"
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,26 @@ def test_two_values_are_binary(low: float, high: float) -> None:
     np.testing.assert_allclose(found.restore(found.rows("test")), found.splits["test"].x, rtol=1e-6)
 
 
+def test_what_leaves_for_a_file_is_whole_where_the_column_was() -> None:
+    """Under any law of a table, by column; of what is given nothing is rounded, nor are pictures."""
+    rng = np.random.default_rng(0)
+    real = np.column_stack([rng.integers(0, 90, 60), rng.normal(size=60), rng.integers(0, 90, 60)]).astype(float)
+    real[3, 0] = np.nan
+    said = np.asarray([[1.4, 0.6, -0.2], [2.6, 1.7, 0.8]])
+    given = np.asarray([[1.4, np.nan, np.nan], [np.nan, np.nan, 0.8]])
+    found = data.load(real)
+    assert found.likelihood == "gaussian"
+    for kept in (found, Dataset.from_json(json.loads(json.dumps(found.to_json())))):
+        np.testing.assert_array_equal(kept.filed(said), [[1, 0.6, 0], [3, 1.7, 1]])
+        np.testing.assert_array_equal(kept.filed(said, given), [[1.4, 0.6, 0], [3, 1.7, 0.8]])
+    for law, rows in (("bernoulli", rng.integers(0, 2, (60, 3))), ("categorical", rng.integers(0, 5, (60, 3)))):
+        found = data.load(rows)
+        assert found.likelihood == law and found.to_json()["integers"] is True
+        np.testing.assert_array_equal(Dataset.from_json(found.to_json()).filed(said), np.rint(said))
+    pictures = data.load(rng.integers(0, 256, (60, 9, 9)))
+    np.testing.assert_array_equal(pictures.filed(np.full((1, 81), 0.4)), np.full((1, 81), 0.4))
+
+
 def test_whole_numbers_of_few_levels_are_categories() -> None:
     found = data.load(RNG.integers(-2, 4, (60, 5)))
     assert (found.likelihood, found.levels) == ("categorical", 6)

@@ -218,7 +218,7 @@ def test_low_effective_samples_are_told() -> None:
 def test_values_that_are_no_numbers_name_their_row() -> None:
     rows = rows_of(10)
     rows[7, 2] = np.nan
-    with pytest.raises(ReverieError, match=r"1 of 10 rows \(first: row 7\)"):
+    with pytest.raises(ReverieError, match=r"1 of 10 rows \(first: row 8\)"):
         certify(importance(linear(), rows, samples=2), dataset(), "test")
 
 

@@ -131,7 +131,7 @@ def test_own_grey_rows_are_binarised_by_their_content() -> None:
 def test_a_score_that_is_no_number_is_refused() -> None:
     rows = rows_of(3)
     rows[1, 1] = np.nan
-    with pytest.raises(ReverieError, match="first: row 1"):
+    with pytest.raises(ReverieError, match="first: row 2"):
         score(linear(), dataset(), rows, samples=2)
 
 

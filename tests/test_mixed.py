@@ -316,8 +316,29 @@ def test_draws_come_back_by_name(taught: Taught, tmp_path: Path) -> None:
     assert np.isfinite(run.score(tmp_path / "s.csv").values).all()
 
 
+def test_columns_of_whole_numbers_are_written_so(taught: Taught, tmp_path: Path) -> None:
+    """Into a .csv alone, the cells that the model says alone: an age of 33.5 that was given stays, means stay means."""
+    run, rows = taught["nade"], people(40, 9)
+    for row in rows[:20]:
+        row[0] = ""
+    rows[20][0] = "33.5"
+    source = write(tmp_path / "new.csv", rows)
+    for out in ("f.csv", "f.npy"):
+        assert cli.main(["impute", str(run.path), "--input", str(source), "--out", str(tmp_path / out)]) == 0
+    means, filled = np.load(tmp_path / "f.npy"), read(tmp_path / "f.csv")[1:]
+    assert [row[0] for row in filled[:20]] == [str(round(mean)) for mean in means[:20, 0]]
+    assert (means[:20, 0] % 1 != 0).all() and filled[20][0] == "33.5"
+    for more, share in (([], 1.0), (["--mean"], 0.0)):
+        assert cli.main(["sample", str(run.path), "-n", "50", "--out", str(tmp_path / "s.csv"), *more]) == 0
+        drawn = read(tmp_path / "s.csv")[1:]
+        assert np.mean(["." not in row[0] for row in drawn]) == share
+        assert any("." in row[2] for row in drawn), "hours have a decimal"
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_planted_rows_are_found_and_the_right_column_blamed(name: str, taught: Taught, tmp_path: Path) -> None:
+def test_planted_rows_are_found_and_the_right_column_blamed(
+    name: str, taught: Taught, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """20 of 220 rows spoilt, at a fixed seed: of the 20 most anomalous at least 18 are planted; of those the column
     is right at least 18 times where a cell is judged beside all others, and one of the two at odds beside some."""
     rows = people(220, 7)
@@ -327,6 +348,8 @@ def test_planted_rows_are_found_and_the_right_column_blamed(name: str, taught: T
     head, *scores = read(out)
     excess = np.asarray([float(row[head.index("excess")]) for row in scores])
     first = np.argsort(-excess)[:20].tolist()
+    # Rows are counted from 1, as in the file.
+    assert scores[first[0]][0] == str(first[0] + 1) and f"\n  row {first[0] + 1} (+" in capsys.readouterr().out
     found = [row for row in first if row in wrong]
     assert len(found) >= 18
     blamed = [scores[row][head.index("blame_1")] for row in found]

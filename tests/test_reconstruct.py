@@ -99,8 +99,8 @@ def test_the_verb_writes_rows_and_errors(run: Any, tmp_path: Path, capsys: pytes
     told = json.loads(capsys.readouterr().out)
     np.testing.assert_array_equal(np.load(out), run.reconstruct(rows))
     lines = errors.read_text().splitlines()
-    assert lines[0] == "row,squared_error" and len(lines) == 21 and lines[ODD + 1].startswith(f"{ODD},")
-    assert told["rows"] == 20 and told["worst"][0] == ODD and told["errors"] == str(errors)
+    assert lines[0] == "row,squared_error" and len(lines) == 21 and lines[ODD + 1].startswith(f"{ODD + 1},")
+    assert told["rows"] == 20 and told["worst"][0] == ODD + 1 and told["errors"] == str(errors)
     assert cli.main([*words, "--out", str(tmp_path / "x.csv"), "--errors", str(tmp_path / "x.csv")]) == 2
     assert "is where the rows go" in capsys.readouterr().err and not (tmp_path / "x.csv").exists()
 

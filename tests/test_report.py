@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -610,6 +611,53 @@ def test_a_missing_cell_of_a_table_is_amber_and_in_the_key(tmp_path: Path) -> No
         assert words == ["lowest of its column", "highest", *(["missing"] if missing else [])]
         amber = [patch for patch in axes.patches if patch.get_facecolor() == to_rgba(RUNS[4])]
         assert len(amber) == missing
+
+
+def people(tmp_path: Path) -> RunView:
+    """A run on a table: ages (whole numbers), hours, jobs, and a column that is always the same."""
+    run = of_law(tmp_path, "mixed", [4])
+    told = {**run.record, "data": {
+        **run.data, "columns": ["age", "hours", "job", "year"], "categories": [None, None, ["farmer", "nurse"], None],
+        "shift": [40.0, 30.0, 0.0, 2024.0], "scale": [10.0, 5.0, 1.0, 0.0], "integers": [True, False, True, True],
+    }}  # fmt: skip
+    write_json(tmp_path / "run.json", told)
+    return RunView.read(tmp_path)
+
+
+def texts(block: Any) -> list[list[str]]:
+    return [[re.sub("<[^>]*>", "", str(cell)) for cell in row] for row in block.body["rows"]]
+
+
+def test_rows_of_a_table_are_told_as_text_in_the_units_of_the_file(tmp_path: Path) -> None:
+    run, rows = people(tmp_path), np.array([[0.046, 1.0, 1.0, np.nan], [-5.0, np.nan, 0.0, np.nan]])
+    means, draws = (sections.rows_block(run, rows, "rows", "Rows.", whole=whole) for whole in (False, True))
+    assert means.kind == "table" and means.body["head"] == ["age", "hours", "job", "year"]
+    assert means.body["numeric"] == {0, 1, 3}
+    assert texts(means) == [["40.5", "35.00", "nurse", "2024"], ["−10.0", "–", "farmer", "2024"]]
+    assert texts(draws) == [["40", "35.00", "nurse", "2024"], ["−10", "–", "farmer", "2024"]]
+    # Many columns do not fit, and of binary cells there is a chance to be seen.
+    for other in (of_law(tmp_path, "gaussian", [17]), of_law(tmp_path, "bernoulli", [4])):
+        assert sections.rows_block(other, np.zeros((2, *other.shape)), "rows", "Rows.").kind == "figure"
+
+
+def test_filled_in_cells_of_a_table_stand_between_what_was_given_and_the_truth(tmp_path: Path) -> None:
+    people(tmp_path)
+    truth = np.array([[0.0, 1.0, 1.0, np.nan], [1.0, np.nan, 0.0, np.nan]])
+    masks, frames = np.array([[1, 0, 0, 1], [0, 0, 1, 1]]), np.array([[[9.0, 0.0, 0.0, 0.0], [0.23, 2.0, 9.0, 0.0]]])
+    save(tmp_path, "imputation-drop-0.3", inputs=truth, masks=masks, frames=frames, iterations=np.array([1]))
+    block = sections_missing._frames(RunView.read(tmp_path), "drop:0.3", "imputation-drop-0.3")
+    assert block is not None and block.body["head"] == ["row", "", "age", "hours", "job", "year"]
+    assert texts(block) == [
+        ["1", "given", "40", "?", "?", "2024"],
+        ["", "filled in", "40", "30.00", "farmer", "2024"],
+        ["", "truth", "40", "35.00", "nurse", "2024"],
+        ["2", "given", "?", "?", "farmer", "2024"],
+        ["", "filled in", "42", "40.00", "farmer", "2024"],
+        ["", "truth", "50", "–", "farmer", "2024"],
+    ]
+    bold = [[str(cell).startswith("<strong>") for cell in row] for row in block.body["rows"]]
+    assert [row[2:] for row in bold if any(row)] == (masks == 0).tolist()
+    assert "<strong>farmer</strong>" in Page(page.write(tmp_path)).source
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,9 @@ def test_what_was_said_of_earlier_weights_is_not_said_of_later_ones(tmp_path: Pa
     # Nothing is left to do, so that it holds still.
     assert list(run.resume().folder.evaluations()) == list(run.folder.evaluations()) != []
     steps = run.record["segments"][-1]["to_step"]
-    later = run.resume(epochs=2)
+    listener = Listener()
+    later = run.resume(epochs=2, progress=listener)
+    assert listener.said[0] == f"going on from step {steps} of {2 * steps} (epoch 1 of 2)"
     assert later.folder.evaluations() == {} and described(later.folder)["test"] is None
     assert (run.path / f"evaluation-step-{steps}.json").read_bytes() == told
     after = later.evaluate(samples=5, rows=50)["log_likelihood"]

@@ -187,7 +187,7 @@ def test_lines_that_are_no_sequences_are_named(line: dict, words: str, tmp_path:
 @pytest.mark.parametrize(
     ("mend", "words"),
     [
-        (lambda x, y: y.__setitem__((0, slice(None)), np.nan), "asks for nothing"),
+        (lambda x, y: y.__setitem__((0, slice(None)), np.nan), "sequence 1 asks for nothing"),
         (lambda x, y: x.__setitem__((0, 2), np.nan), "before the end"),
         (lambda x, y: x.__setitem__((0, 5), np.nan), "after the end"),
         (lambda x, y: x.__setitem__((0, 5, 0), np.nan), "in part"),

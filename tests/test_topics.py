@@ -178,7 +178,7 @@ def test_documents_of_a_table_are_called_by_their_rows_there(tmp_path: Path, ref
     stub = SimpleNamespace(record={"data_arguments": {"source": source, **arguments}}, facts=data)
     for split in ("train", "test"):
         titles = reading._titles(stub, split)  # type: ignore[arg-type]
-        rows = [int(title.removeprefix("row ")) for title in titles]
+        rows = [int(title.removeprefix("row ")) - 1 for title in titles]
         np.testing.assert_array_equal(counts[rows], data.splits[split].x)
 
 

@@ -184,7 +184,7 @@ def evaluate(
     model = observed.taken(run.model, dataset, estimator, more, seed)
     if isinstance(model, observed.Observed):
         (progress or Quiet()).say(model.rule)
-    total = min(rows or dataset.size(split), dataset.size(split)) if split in dataset.splits else 1
+    total = len(measure.judged_rows(dataset, split, rows, seed)[0])
     partial = run.folder.arrays / f"partial-{split}-{estimator}-{samples or measure.SAMPLES.get(estimator)}.npz"
     kept = "the rows done are kept; the same command goes on from there"
     said, work = f"evaluate: stopped after {{:,}} of {total:,} rows; {kept}", total

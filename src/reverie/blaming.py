@@ -81,22 +81,22 @@ def told(run: Trained, rows: np.ndarray, found: Blame) -> dict[str, np.ndarray]:
 
 
 def odd(run: Trained, rows: np.ndarray, found: Blame, order: Sequence[int]) -> list[dict[str, Any]]:
-    """Return of some rows the columns to blame, those that surprise more than usual."""
+    """Return of some rows, numbered from 1, the columns to blame, those that surprise more than usual."""
     names, values = _names(run), run.facts.named(np.asarray(rows, np.float64))
     told = []
     for row in order:
         chosen = [c for c in found.columns[row][:NAMED].tolist() if found.cells[row, c] > 0]
         blamed = [{"column": names[c], "value": values[row, c], "excess": float(found.cells[row, c])} for c in chosen]
-        told.append({"row": int(row), "excess": float(found.rows[row]), "blame": blamed})
+        told.append({"row": int(row) + 1, "excess": float(found.rows[row]), "blame": blamed})
     return told
 
 
 def lines(told: Sequence[dict[str, Any]], titles: Sequence[str] = ()) -> list[str]:
     """Return the lines that tell odd rows."""
-    said = ["most anomalous (rows from 0; nats of surprise beyond the usual, and the columns to blame):"]
+    said = ["most anomalous (rows from 1; nats of surprise beyond the usual, and the columns to blame):"]
     for one in told:
         why = ", ".join(f"{b['column']} = {_short(b['value'])} ({b['excess']:+.1f})" for b in one["blame"])
-        title = f" {titles[one['row']]}" if titles else ""
+        title = f" {titles[one['row'] - 1]}" if titles else ""
         said.append(f"  row {one['row']}{title} ({one['excess']:+.1f}): {why or 'no single column'}")
     return said
 

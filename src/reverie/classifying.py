@@ -16,6 +16,7 @@ import numpy as np
 from reverie import asking, models, run_data, training
 from reverie import data as data_floor
 from reverie.class_table import Question, gone_on_with, keep, keep_pictures, read
+from reverie.data import own
 from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError, an
 from reverie.evaluate import baselines as methods
@@ -155,6 +156,9 @@ def labelled_rows(run: Trained, data: Any, binarisation: str) -> tuple[Dataset, 
     law = run.record["data"]["likelihood"]
     if data is not None:
         arguments = {"binarisation": binarisation, "split_rule": None, "likelihood": law, "seed": 0}
+        # They have the columns that were left out of training, or not.
+        drop = own.held(data, theirs.get("drop", ()))
+        arguments |= {"drop": drop} if drop else {}
         dataset = data_floor.load(data, **arguments)
         dataset, arguments = _fitting(run, dataset), {**arguments, "source": str(data)}
     elif theirs.get("in_folder"):

@@ -1,4 +1,4 @@
-"""Going on past a run's plan: whether that is worth it, and whether there is a learning rate left to do it with."""
+"""Going on with a run: from where; and past its plan whether that is worth it, and has a learning rate left."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ def ends(record: Mapping[str, Any]) -> bool:
     from reverie.train.optimise import ends_at_nothing
 
     return ends_at_nothing(str((record.get("settings") or {}).get("schedule")))
+
+
+def whence(record: Mapping[str, Any], done: int, total: int, stages: int) -> str:
+    """Return from which step a recorded run goes on, and from which epoch where all its steps are of one kind."""
+    per_epoch = (record.get("plan") or {}).get("steps_per_epoch") if stages == 1 else None
+    # Whole steps make whole epochs only nearly.
+    epochs = f" (epoch {round(done / per_epoch, 1):g} of {round(total / per_epoch, 1):g})" if per_epoch else ""
+    return f"going on from step {done:,} of {total:,}{epochs}"
 
 
 def require_rate(path: Path, record: Mapping[str, Any], epochs: float) -> None:

@@ -49,7 +49,7 @@ def understood(spec: str, **arguments: Any) -> Answer:
 
     found = data.load(spec, **arguments)
     record = found.to_json()
-    for long in ("shift", "scale"):
+    for long in ("shift", "scale", "integers"):
         record.pop(long, None)
     return Answer(record, [f"{found.name}:", *(f"- {note}" for note in found.notes)])
 

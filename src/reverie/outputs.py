@@ -68,20 +68,24 @@ class Target:
         """Write rows (n, ...) in the form of the ending, whole or not at all.
 
         Args:
-            array: rows; a .csv gets them flat, a .png as pictures side by side.
-            columns: the names of a .csv's columns, where they are known.
+            array: rows; a .csv gets them flat, a .png as pictures side by side, or the first of a table as text.
+            columns: the names of a table's columns, where they are known.
             limits: asked, for images in a .png, which values are black and white; None where that is not known.
             looks: what a .png shows of each row instead, side by side; see `said`.
-            written: gives the rows as a .csv has them, such as with the names of categories.
+            written: gives the rows of a look as a .csv has them, such as with the names of categories.
 
         Raises:
             ReverieError: when the disk is full, or the rows are no pictures.
         """
         ending = self.path.suffix.lower()
         if ending == ".png":
+            from reverie.report import sheets
             from reverie.report.tiles import save_grid
 
-            first, *beside = [array] if looks is None else looks.values()
+            looks = {"": array} if looks is None else looks
+            if sheets.readable(array):
+                return sheets.save_sheet({name: written(rows) for name, rows in looks.items()}, columns, self.path)
+            first, *beside = looks.values()
             return save_grid(first, self.path, beside=beside, limits=limits() if array.ndim > 2 else None)
         from reverie.files import npz_bytes, write_atomic
 
@@ -93,9 +97,17 @@ class Target:
         return self.path
 
     def said(self, looks: Mapping[str, np.ndarray]) -> list[str]:
-        """Return the line that says what stands side by side in a picture; nothing of other files."""
-        shown = ", ".join(looks)
-        return [f"of each row, from left to right: {shown}"] if self.path.suffix.lower() == ".png" else []
+        """Return the line that says what a picture shows of each row; nothing of other files."""
+        if self.path.suffix.lower() != ".png":
+            return []
+        from reverie.report import sheets
+
+        rows = next(iter(looks.values()))
+        if not sheets.readable(rows):
+            return [f"of each row, from left to right: {', '.join(looks)}"]
+        most = sheets.shown(looks)
+        part = f"the first {most} of {len(rows):,} rows, " if len(rows) > most else ""
+        return [f"{part}of each from top to bottom: {', '.join(map(sheets.short, looks))}"]
 
 
 def _holds(source: Path, place: Path) -> bool:
@@ -151,7 +163,7 @@ def write_told(
     titles: Sequence[str] = (),
     more: Mapping[str, np.ndarray] | None = None,
 ) -> Path:
-    """Write what is told of each row, a score or a code; a .csv also says which row of the input it is, from 0.
+    """Write what is told of each row, a score or a code; a .csv also says which row of the input it is, from 1.
 
     Args:
         told: (n,) or (n, d).
@@ -165,7 +177,7 @@ def write_told(
     if target.path.suffix.lower() != ".csv":
         return target.write(told)
     missing = np.isnan(np.asarray(rows, np.float64).reshape(len(rows), -1)).sum(axis=1)
-    columns: dict[str, np.ndarray] = {"row": np.arange(len(told), dtype=np.float64)}
+    columns: dict[str, np.ndarray] = {"row": np.arange(1, len(told) + 1, dtype=np.float64)}
     columns |= dict(zip(names, told.reshape(len(told), -1).T, strict=True))
     # A row that lacks cells has fewer to be unlikely in: its number is not one to compare with a whole row's.
     columns |= {"missing": missing.astype(np.float64)} if missing.any() else {}
@@ -177,6 +189,6 @@ def write_told(
 
 
 def ranked(order: Sequence[int], values: np.ndarray, form: str, titles: Sequence[str] = ()) -> str:
-    """Return rows and their values as a line tells them, by name where they have one."""
-    told = [f"row {row}" + (f" {titles[row]}" if titles else "") for row in order]
+    """Return rows and their values as a line tells them, counted from 1, and by name where they have one."""
+    told = [f"row {row + 1}" + (f" {titles[row]}" if titles else "") for row in order]
     return ", ".join(f"{what} ({values[row]:{form}})" for what, row in zip(told, order, strict=True))

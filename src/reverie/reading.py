@@ -196,7 +196,7 @@ def _titles(run: Trained, split: str) -> list[str]:
     if not named and data.split_rule == RANDOM and not _has_name(source):
         # A place in a split made by chance leads nobody back to the file; the row it was there does.
         total = sum(data.size(each) for each in data.splits if not (data.refit and each == "valid"))
-        named = {"all": [f"row {row}" for row in range(total)]}
+        named = {"all": [f"row {row + 1}" for row in range(total)]}
     if not named:
         return []
     # As `data.load` splits the rows, with the titles in their place.

@@ -94,7 +94,7 @@ def retrieve(
     asked = query if query is None or query.isdigit() else Path(query)
     found = load(folder).retrieve(asked, data=data, top=top, progress=progress.for_stderr())
     shown: list[Any] = []
-    for number, ways in enumerate(found.get("queries", ())):
+    for number, ways in enumerate(found.get("queries", ()), 1):
         for name, said in (("documents", "by codes"), ("tf_idf", "by tf-idf")):
             title = f"query {ways.get('title', number)}, {said}"
             shown.append(console.table([title, "cosine", "class", "words"], _rows(ways[name]), right=(0, 1)))

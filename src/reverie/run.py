@@ -58,6 +58,7 @@ def train(
     data_seed: int = 0,
     refit: bool = False,
     categories: Sequence[str] | None = None,
+    drop: Sequence[str] | None = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Run | list[Run]:
@@ -79,6 +80,7 @@ def train(
         binarisation, split_rule, likelihood, data_seed: how the data are taken.
         refit: the validation rows train, too, and nothing is chosen on them: last or averaged weights count.
         categories: names of columns of numbers that are categories, or of columns of text that look like none.
+        drop: names of columns of a table to leave out; new rows may have them or not.
         progress: where progress is shown.
         settings: arguments of the model's recipe.
 
@@ -95,6 +97,7 @@ def train(
     arguments: dict[str, Any] = {
         "binarisation": binarisation, "split_rule": split_rule, "likelihood": likelihood, "seed": data_seed,
         "refit": refit, **({"categories": list(categories)} if categories else {}),
+        **({"drop": list(drop)} if drop else {}),
     }  # fmt: skip
     dataset = data_floor.load(data, **arguments)
     if progress is not None:

@@ -28,7 +28,7 @@ VERBS = (
 #: What `reverie train` takes besides the arguments of the model's recipe.
 TRAIN_OPTIONS = (
     "model", "data", "task", "run", "seed", "seeds", "epochs", "steps", "minutes", "config", "preset", "device",
-    "init_from", "binarisation", "split_rule", "likelihood", "data_seed", "refit", "categories", "json", "help",
+    "init_from", "binarisation", "split_rule", "likelihood", "data_seed", "refit", "categories", "drop", "json", "help",
     "progress",
 )  # fmt: skip
 

@@ -21,6 +21,9 @@ from reverie.options import load
 
 #: A dotted name, adam.epsilon, is no identifier; in the signature that cyclopts reads it is spelt with this.
 _DOT = "__"
+#: Letters that the form of an option may have in a terminal of 80 columns, where longer ones would break inside a word;
+#: choices that need more are told in the help, as `cyclopts` tells those of other verbs.
+_ROOM = 24
 
 LENGTHS = ("epochs", "steps", "minutes")
 
@@ -63,10 +66,13 @@ def with_arguments(command: Callable[..., Answer], model: str) -> Callable[..., 
 
 
 def _option(name: str, setting: settings.Setting, group: Group) -> inspect.Parameter:
-    help_ = f"{setting.help} [default: {values.text(setting.default) or 'none'}]".strip()
+    form, choices = setting.form, ""
+    if "|" in form and len(form) > _ROOM:
+        form, choices = "CHOICE", f"[choices: {form.replace('|', ', ')}] "
+    help_ = f"{setting.help} {choices}[default: {values.text(setting.default) or 'none'}]".strip()
     common: dict[str, Any] = {"name": setting.flag, "help": help_, "group": group, "show_default": False}
     # Text is taken as it comes: `settings.bind` reads it, as it reads a TOML file's.
-    kind: Any = Annotated[str | None, Parameter(**common, metavar=setting.form, allow_leading_hyphen=True)]
+    kind: Any = Annotated[str | None, Parameter(**common, metavar=form, allow_leading_hyphen=True)]
     if setting.type is bool:
         kind = Annotated[bool | None, Parameter(**common, negative="--no-" + setting.flag.removeprefix("--"))]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)

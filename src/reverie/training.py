@@ -200,6 +200,9 @@ def go_on(
         if steps < done:
             raise ReverieError(f"epochs: the run is at step {done} already; ask for more than {steps} steps")
         folder.put_evaluations_by(int(meta["total_step"]))
+        if progress is not None:
+            total = sum(stage_steps(each, data, steps) for each in stages)
+            progress.say(further.whence(record, int(meta["total_step"]), total, len(stages)))
         _train(plan, data, folder, model, recipe, steps, minutes, progress, device, resume=meta)
     return True
 

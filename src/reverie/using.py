@@ -107,7 +107,8 @@ def sample(
     chain = {"sweeps": sweeps, "start": start, "tempered": tempered, "picture": seen}
     chain = {name: value for name, value in chain.items() if value is not None}
     rows = run.sample(number, seed=seed, label=class_, mean=mean, progress=progress.for_stderr(), **chain)
-    path = target.write(rows, run.facts.columns, lambda: _limits(run), written=run.facts.named)
+    facts = run.facts
+    path = target.write(rows, facts.columns, lambda: _limits(run), written=facts.named if mean else facts.filed)
     return written(path, rows=number, **({} if seen is None else {"picture": seen}))
 
 
@@ -134,9 +135,10 @@ def impute(
         bool, Parameter(help="One draw of all missing cells together, not their means (orderless models).", negative=())
     ] = False,
 ) -> Answer:
-    """Fill in what is missing.
+    """Fill in what is missing; a .csv gets whole numbers in columns that held no others in training.
 
-    A .png shows each row as it was known (what was not is amber), filled in and, where it is known, in truth.
+    A .png shows each row as it was known (what was not is amber), filled in and, where it is known, in truth; the first
+    rows of a table as text.
 
     Example: reverie impute runs/vae-table-1 --input table.csv --mask nan --out filled.csv
     """
@@ -144,8 +146,12 @@ def impute(
     from reverie.completing import completed
 
     found = completed(run, input, mask, iterations=iterations, seed=seed, label=class_, draw=draw)
-    looks = found.looks()
-    path = target.write(found.rows, run.facts.columns, lambda: _limits(run), looks, run.facts.named)
+    looks, facts = found.looks(), run.facts
+
+    def said(rows: Any) -> Any:
+        return facts.filed(rows, found.given) if rows is found.rows else facts.named(rows)
+
+    path = target.write(found.rows, facts.columns, lambda: _limits(run), looks, said)
     return Answer({"out": path, "rows": len(found.rows)}, [*target.said(looks), str(path)])
 
 
@@ -182,12 +188,13 @@ def reconstruct(
     path = target.write(found, run.facts.columns, lambda: _limits(run), looks)
     worst = (-squares).argsort(kind="stable")[:5].tolist()
     names = titles(input)
-    said = f"worst (rows from 0): {outputs.ranked(worst, squares, '.4g', names)}"
+    said = f"worst (rows from 1): {outputs.ranked(worst, squares, '.4g', names)}"
     files = {"out": path}
     if told is not None:
         files["errors"] = outputs.write_told(told, squares, rows, ["squared_error"], names)
     return Answer(
-        {**files, "rows": len(squares), "worst": worst}, [said, *target.said(looks), *map(str, files.values())]
+        {**files, "rows": len(squares), "worst": [row + 1 for row in worst]},
+        [said, *target.said(looks), *map(str, files.values())],
     )
 
 
@@ -240,8 +247,8 @@ def score(
     path = outputs.write_told(target, values, rows, [name], names, more)
     # A row without a known cell has no score, NaN, which sorts last.
     lowest = [row for row in values.argsort(kind="stable")[:5].tolist() if values[row] == values[row]]
-    said = [f"lowest (rows from 0): {outputs.ranked(lowest, values, '.2f', names)}"]
-    found = {"out": path, "rows": len(values), name: record, "lowest": lowest}
+    said = [f"lowest (rows from 1): {outputs.ranked(lowest, values, '.2f', names)}"]
+    found = {"out": path, "rows": len(values), name: record, "lowest": [row + 1 for row in lowest]}
     if blame is not None:
         found["anomalous"] = blaming.odd(run, rows, blame, (-blame.rows).argsort(kind="stable")[:5].tolist())
         said += blaming.lines(found["anomalous"], names)

@@ -23,6 +23,7 @@ Categories = Annotated[
     str | None,
     Parameter(metavar="NAMES", help="Columns of numbers that are categories, commas between [default: those of text]."),
 ]
+Drop = Annotated[str | None, Parameter(metavar="NAMES", help="Columns to leave out of a table, commas between.")]
 
 
 def demo(
@@ -53,17 +54,18 @@ def data(
     *,
     likelihood: Likelihood = None,
     categories: Categories = None,
+    drop: Drop = None,
 ) -> Answer:
     """List the data sets that have a name and how to bring your own; or say what is understood of one.
 
     Example: reverie data table.csv
     """
-    for option, value in (("likelihood", likelihood), ("categories", categories)):
+    for option, value in (("likelihood", likelihood), ("categories", categories), ("drop", drop)):
         if source is None and value is not None:
             raise ReverieError(f"{option}: {value} of what? name it: reverie data FILE --{option} {value}")
     if source is None:
         return listing.list_data()
-    return listing.understood(source, likelihood=likelihood, categories=_names(categories))
+    return listing.understood(source, likelihood=likelihood, categories=_names(categories), drop=_names(drop))
 
 
 def _names(listed: str | None) -> tuple[str, ...] | None:
@@ -113,6 +115,7 @@ def train(
     data_seed: Annotated[int, Parameter(help="Of the split of your own data.")] = 0,
     refit: Annotated[bool, Parameter(help="Learn from the validation rows, too, once all is chosen.")] = False,
     categories: Categories = None,
+    drop: Drop = None,
     **arguments: Any,
 ) -> Answer:
     """Train a model and print its run folder.
@@ -127,7 +130,7 @@ def train(
         "epochs": epochs, "steps": steps, "minutes": minutes, "config": config,
         "preset": tuple(preset) if preset else None, "device": device, "init_from": init_from,
         "binarisation": binarisation, "split_rule": split_rule, "likelihood": likelihood, "data_seed": data_seed,
-        "refit": refit, "categories": _names(categories),
+        "refit": refit, "categories": _names(categories), "drop": _names(drop),
     }  # fmt: skip
     return train_command.run_training(model, options, arguments)
 

@@ -44,6 +44,7 @@ def load(
     seed: int = 0,
     refit: bool = False,
     categories: Sequence[str] | None = None,
+    drop: Sequence[str] | None = None,
 ) -> Dataset:
     """Return a data set, ready to be trained on.
 
@@ -62,13 +63,14 @@ def load(
         refit: the validation rows train, too: for settings that are chosen already.
         categories: names of columns of numbers that are categories (the law is then ``mixed``), and of columns of text
             that look like none and are all the same.
+        drop: names of columns of a table in text to leave out (their numbers, from 1, where they have no names).
 
     Raises:
         ReverieError: one line that names the file or the argument, says what is wrong and what to do.
     """
     from reverie.data.build import Wish, assemble
 
-    wish = Wish(binarisation, likelihood, split_rule, _seed(seed), refit, tuple(categories or ()))
+    wish = Wish(binarisation, likelihood, split_rule, _seed(seed), refit, tuple(categories or ()), tuple(drop or ()))
     if isinstance(spec, str | Path):
         named = entry(spec) if isinstance(spec, str) else None
         if named is not None:
@@ -76,6 +78,8 @@ def load(
         return _of_path(Path(spec).expanduser(), str(spec), tuple(known.name for known in catalogue()), wish)
     from reverie.data import own
 
+    if wish.drop:
+        own.refuse_drop("data")
     if isinstance(spec, Mapping):
         return assemble(own.from_mapping(spec, "data"), "arrays", "data", wish)
     return assemble(own.from_array(spec, "data"), "array", "data", wish)
@@ -91,9 +95,11 @@ def load_array(path: str | Path) -> np.ndarray:
 def _named(entry: Entry, wish: Any) -> Dataset:
     from dataclasses import replace
 
-    from reverie.data import build, describe
+    from reverie.data import build, describe, own
     from reverie.data.splits import check_rule
 
+    if wish.drop:
+        own.refuse_drop(entry.name)
     rule = check_rule(wish.split_rule, entry.rules, entry.name)
     if wish.binarisation is None and wish.likelihood in (None, "bernoulli"):
         wish = replace(wish, binarisation=entry.binarisation)
@@ -121,8 +127,11 @@ def _of_path(path: Path, asked: str, names: tuple[str, ...], wish: Any) -> Datas
             f"data: {asked!r} is neither a name nor a path here{nearest(asked, names)} (names: {', '.join(names)})"
         )
     name = re.sub(r"[^A-Za-z0-9._]+", "-", path.resolve().stem).strip("-.") or "data"
-    read = running.read if wish.likelihood == running.LAW else own.read
-    return assemble(read(path), name, asked, wish)
+    if wish.likelihood != running.LAW:
+        return assemble(own.read(path, wish.drop), name, asked, wish)
+    if wish.drop:
+        own.refuse_drop(asked)
+    return assemble(running.read(path), name, asked, wish)
 
 
 def _seed(seed: Any) -> int:

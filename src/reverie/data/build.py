@@ -33,6 +33,7 @@ class Wish:
     seed: int = 0
     refit: bool = False
     categories: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
 
 
 def assemble(raw: Raw, name: str, source: str, wish: Wish) -> Dataset:
@@ -84,6 +85,7 @@ def settle(
         notes.append(f"Rows of {raw.shape[0]:,} pixels are shown as images of {shape[0]} x {shape[1]}.")
     raw = replace(raw, splits=splits, shape=shape, notes=tuple(notes))
     made = _dataset(raw, name, source, choice, rule, whole=not found.missing)
+    made = replace(made, integers=found.integers if len(shape) == 1 else False)
     return made.joined() if wish.refit else made
 
 
@@ -142,6 +144,7 @@ def _dataset(raw: Raw, name: str, source: str, choice: Choice, rule: str, *, who
         shift=0.0 if choice.shift is None else choice.shift,
         scale=1.0 if choice.scale is None else choice.scale,
         columns=raw.columns,
+        dropped=raw.dropped,
         class_names=raw.class_names,
         missing=not whole or bool((np.asarray(choice.scale) == 0).any()),
         whole=whole,
@@ -212,7 +215,7 @@ def _refuse_rounding(found: Understanding, deviation: np.ndarray, source: str, n
         column = int(rough.argmax())
         raise ReverieError(
             f"{source}: {describe.label(column, names)} varies too little around {found.lows[column]:.6g} for single "
-            "precision; subtract a constant from it"
+            "precision; subtract a constant from it, or --drop it"
         )
 
 

@@ -9,6 +9,7 @@ or a remark, says nothing of other rows and is refused; so is text among numbers
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from jaxtyping import Float
 
 from reverie.data.cells import CLASS_COLUMNS, is_missing, is_number, written
 from reverie.data.describe import label
-from reverie.data.rows import Categories, Raw, Rows
+from reverie.data.rows import Categories, Doubt, Raw, Rows
 from reverie.errors import ReverieError, nearest
 
 LAW = "mixed"
@@ -30,39 +31,33 @@ _COMMAS = re.compile(r"[^\d\s]?\s*[+-]?\d[\d.]*,\d[\d,]*\s*[^\d\s]?")
 _DATES = re.compile(r"\d{4}-\d{1,2}-\d{1,2}([T ].*)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}")
 
 
-def of_text(cells: Sequence[str], where: str) -> tuple[Float[np.ndarray, " n"], tuple[str, ...], str | None]:
+def of_text(cells: Sequence[str]) -> tuple[Float[np.ndarray, " n"], tuple[str, ...], Doubt | None]:
     """Return the codes of a column's cells (NaN where missing), the names, and why they may be no categories.
 
     Args:
         cells: stripped; one at least holds text.
-        where: how a message names the column.
     """
     there = np.asarray([not is_missing(cell) for cell in cells], bool)
     names, codes = np.unique(np.asarray(cells)[there], return_inverse=True)
     found = np.full(len(cells), np.nan)
     found[there] = codes
     words, count = [str(name) for name in names if not is_number(str(name))], int(there.sum())
-    take = "or name it in --categories to take it so all the same"
-    doubt = _no_names(words, where, take)
+    doubt = _no_names(words)
     if doubt is None and 2 * sum(is_number(cell) for cell, here in zip(cells, there, strict=True) if here) > count:
         row = list(cells).index(words[0]) + 1
-        doubt = (
-            f"{where} holds numbers, and text such as {words[0][:20]!r} in row {row}; mend or empty that cell, {take}"
-        )
+        doubt = Doubt(f"holds numbers, and text such as {words[0][:20]!r} in row {row}", "mend or empty that cell")
     elif doubt is None and (len(names) > MOST or (len(names) > FEW and 2 * len(names) > count)):
-        doubt = (
-            f"{where} holds text such as {words[0][:20]!r}, {len(names):,} different ones in {count:,} rows, too many "
-            f"for categories; leave it out, name it 'label' if it holds classes, {take}"
-        )
+        what = f"holds text such as {words[0][:20]!r}, {len(names):,} different ones in {count:,} rows"
+        doubt = Doubt(f"{what}, too many for categories", "name it 'label' if it holds classes")
     return found, tuple(map(str, names)), doubt
 
 
-def _no_names(words: Sequence[str], where: str, take: str) -> str | None:
+def _no_names(words: Sequence[str]) -> Doubt | None:
     """Return what a column holds whose text is numbers with commas, or dates; None where it is neither."""
     if all(_COMMAS.fullmatch(word) for word in words):
-        return f"{where} holds numbers with commas, such as {words[0]!r}; write them with points, as 3.2, {take}"
+        return Doubt(f"holds numbers with commas, such as {words[0]!r}", "write them with points, as 3.2")
     if all(_DATES.fullmatch(word) for word in words):
-        return f"{where} holds dates, such as {words[0]!r}; leave it out, or give numbers such as days or years, {take}"
+        return Doubt(f"holds dates, such as {words[0]!r}", "give numbers such as days or years")
     return None
 
 
@@ -89,14 +84,31 @@ def as_asked(raw: Raw, likelihood: str | None, asked: Sequence[str], binarisatio
         which = label(next((c for c, names in enumerate(raw.categories or ()) if names), min(chosen, default=0)),
                       raw.columns)  # fmt: skip
         raise ReverieError(f"{where}: {which} holds categories, which {other} does not take; leave that option out")
-    for column, doubt in raw.doubts.items():
-        if column not in chosen:
-            raise ReverieError(f"{where}: {doubt}")
+    _refuse({column: doubt for column, doubt in raw.doubts.items() if column not in chosen}, raw, where)
     return _mixed(raw, chosen)
 
 
+def _refuse(doubts: Mapping[int, Doubt], raw: Raw, where: str) -> None:
+    """Refuse all columns of text that may be no categories, in one line that can be taken back in one go."""
+    if not doubts:
+        return
+    told = [(label(column, raw.columns), *doubt) for column, doubt in doubts.items()]
+    one = len(told) == 1
+    why = "; ".join(f"{which} {what}" + ("" if one else f" ({mend})") for which, what, mend in told)
+    first, them = (f"{told[0][2]}, ", "it") if one else ("", "them")
+    names = shlex.quote(",".join(_names(raw)[column] for column in doubts))
+    raise ReverieError(
+        f"{where}: {why}; {first}leave {them} out (--drop {names}), or take {them} as categories (--categories {names})"
+    )
+
+
+def _names(raw: Raw) -> tuple[str, ...]:
+    """Return how options call the columns: by name, or by number from 1."""
+    return raw.columns or tuple(str(c + 1) for c in range(raw.shape[-1]))
+
+
 def _place(name: str, raw: Raw, where: str) -> int:
-    columns = raw.columns or tuple(str(c + 1) for c in range(raw.shape[-1]))
+    columns = _names(raw)
     if name not in columns:
         hint = nearest(name, columns) or f" (it has {', '.join(columns[:_NAMED])})"
         hint = "; it holds classes: give it another name" if name.lower() in CLASS_COLUMNS else hint
@@ -147,7 +159,10 @@ def _counts_rows(which: str, values: np.ndarray, rows: int) -> list[str]:
     """Return what is said of a column of numbers that counts the rows."""
     if rows < 20 or len(values) != rows or not np.array_equal(values, values[0] + np.arange(rows)):
         return []
-    return [f"C{which[1:]} counts the rows: if it is an identifier, leave it out, as it says nothing of other rows."]
+    name = shlex.quote(which.removeprefix("column ").strip("'"))
+    return [
+        f"C{which[1:]} counts the rows: if it is an identifier, it says nothing of others; --drop {name} leaves it out."
+    ]
 
 
 def recoded(

@@ -7,16 +7,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from reverie.arrays import placed
 from reverie.data import categories, like
 from reverie.data.rows import Absent, Categories, Gathered, Rows, hash_rows, in_memory, pieces
-from reverie.data.source import Source
+from reverie.data.source import Prepare, Source
 from reverie.errors import ReverieError
 
 __all__ = ["DRAWS", "EVALUATION_SEED", "Binarisation", "Dataset", "Likelihood", "Prepare", "Rows", "Source"]
@@ -29,35 +26,6 @@ EVALUATION_SEED = 1234
 #: The binarisations that draw.  Rows that are drawn once are stored as 0 or 1, which draws leave as they are.
 DRAWS = ("dynamic", "sampled-fixed")
 _BLOCK = 1000
-
-
-class Prepare(eqx.Module):
-    """How a stored row becomes what a model sees: scaled, then binarised if the data are grey means.
-
-    model value = (stored - shift) / scale; for ``bernoulli`` that is a mean in [0, 1].  A missing cell stays NaN.
-    """
-
-    shift: np.ndarray | float = eqx.field(static=False)
-    scale: np.ndarray | float = eqx.field(static=False)
-    binarise: str = eqx.field(static=True)
-    missing: bool = eqx.field(static=True, default=False)
-
-    def __call__(self, key: PRNGKeyArray, stored: Float[Array, " D"]) -> Float[Array, " D"]:
-        """Return one row in the model's units; `key` is used by ``dynamic`` binarisation alone."""
-        x = (stored.astype(jnp.float32) - self.shift) / self.scale
-        if self.binarise not in ("dynamic", "threshold"):
-            return x
-        cut = _uniform_below(key, x) if self.binarise == "dynamic" else x >= 0.5
-        binary = cut.astype(jnp.float32)
-        return jnp.where(jnp.isnan(x), x, binary) if self.missing else binary
-
-
-def _uniform_below(key: PRNGKeyArray, p: Float[Array, "... D"]) -> Bool[Array, "... D"]:
-    """Return True with probability p, to within 2^-17: each random word serves two cells, which halves the time."""
-    columns = p.shape[-1]
-    words = jax.random.bits(key, (*p.shape[:-1], -(-columns // 2)))
-    halves = jnp.concatenate([words >> 16, words & 0xFFFF], axis=-1)[..., :columns]
-    return halves.astype(jnp.float32) < p * 65536.0
 
 
 @dataclass(frozen=True)
@@ -77,6 +45,8 @@ class Dataset:
         shift, scale: model value = (stored - shift) / scale, per column or one number; scale 0 is a column that is
             always `shift`: a model sees its cells as missing, and it is given back as it is.
         columns: names of a table's columns.
+        integers: which columns of a table hold whole numbers only, per column or for all.
+        dropped: places in the file, from 0, of columns that were to be left out.
         class_names: names of the classes that `Rows.y` numbers.
         missing: whether a model meets missing cells (NaN).
         whole: whether the rows themselves lack nothing: what is missing then are columns of scale 0 alone.
@@ -100,6 +70,8 @@ class Dataset:
     shift: np.ndarray | float = 0.0
     scale: np.ndarray | float = 1.0
     columns: tuple[str, ...] | None = None
+    integers: np.ndarray | bool = False
+    dropped: tuple[int, ...] = ()
     class_names: tuple[str, ...] | None = None
     missing: bool = False
     whole: bool = False
@@ -134,6 +106,16 @@ class Dataset:
     def named(self, rows: np.ndarray) -> np.ndarray:
         """Return rows in the file's units as they stand in a file: categories by name, NaN where a cell is missing."""
         return categories.named(rows, self.categories)
+
+    def filed(self, rows: np.ndarray, given: np.ndarray | None = None) -> np.ndarray:
+        """Return rows that a model said as a file gets them: `named`, in columns of whole numbers the nearest of these.
+
+        Args:
+            rows: in the file's units.
+            given: NaN where the model said a cell; any other stays as it is.
+        """
+        said = np.ones(np.shape(rows), bool) if given is None else np.isnan(given)
+        return self.named(np.where(said & self.integers, np.rint(rows), rows))
 
     def joined(self) -> Dataset:
         """Return the same data with the validation rows among those that train (as they stand, scales and all).
@@ -292,6 +274,8 @@ class Dataset:
         """Return what `to_json` recorded: everything a model must know of its data, and rows that are not here."""
         width = int(np.prod(record["shape"]))
         numbers = {name: record[name] for name in ("shift", "scale")}
+        # Runs of before it was asked do not say which columns hold whole numbers.
+        numbers["integers"] = record.get("integers", False)
         names = {name: record[name] and tuple(record[name]) for name in ("columns", "class_names")}
         plain = ("name", "source", "likelihood", "binarisation", "levels", "missing", "split_rule", "hash")
         fields: dict[str, Any] = {
@@ -306,6 +290,7 @@ class Dataset:
             "refit": record.get("refit", False),
             "categories": _names(record.get("categories")),
             "inputs": record.get("inputs", 0),
+            "dropped": tuple(record.get("dropped", ())),
             "apart": record.get("apart"),
         }
         return Dataset(**fields)
@@ -323,7 +308,9 @@ class Dataset:
             **({"categories": [names and list(names) for names in self.categories]} if self.categories else {}),
             "shift": np.asarray(self.shift).tolist(),
             "scale": np.asarray(self.scale).tolist(),
+            "integers": bool(np.all(self.integers)) or np.asarray(self.integers).tolist(),
             "columns": self.columns and list(self.columns),
+            **({"dropped": list(self.dropped)} if self.dropped else {}),
             "class_names": self.class_names and list(self.class_names),
             "missing": self.missing,
             "whole": self.whole,

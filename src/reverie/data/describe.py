@@ -31,25 +31,30 @@ class Understanding:
     Attributes:
         rows, columns: how many.
         low, high: range of all values.
-        whole: whether all are whole numbers.
         kind: ``binary`` (two values), ``grey`` (0..255, or 0..1), ``counts`` (whole numbers) or ``real``.
         ends: share of the cells within a tenth of the range's ends.
         zeros: share of the cells that are 0.
         missing: cells that are missing.
         lows, highs: range of each column (NaN where it has no value), shape (D,).
+        integers: which columns hold whole numbers only, shape (D,).
     """
 
     rows: int
     columns: int
     low: float
     high: float
-    whole: bool
     kind: str
     ends: float
     zeros: float
     missing: int
     lows: Float[np.ndarray, " D"]
     highs: Float[np.ndarray, " D"]
+    integers: Bool[np.ndarray, " D"]
+
+    @property
+    def whole(self) -> bool:
+        """Whether all values are whole numbers."""
+        return bool(self.integers.all())
 
     @property
     def white(self) -> float:
@@ -79,7 +84,7 @@ def understand(parts: Iterable[Any], shape: tuple[int, ...], names: Sequence[str
         ReverieError: for infinite values, a column or a table without any value, or rows that are all the same.
     """
     parts = tuple(parts)
-    lows, highs, missing, whole = _ranges(parts, names)
+    lows, highs, missing, integers = _ranges(parts, names)
     if np.isnan(lows).any():
         column = label(int(np.isnan(lows).argmax()), names)
         raise ReverieError(f"data: {column} has no value in any row; leave that column out")
@@ -87,9 +92,9 @@ def understand(parts: Iterable[Any], shape: tuple[int, ...], names: Sequence[str
         raise ReverieError("data: every row is the same, there is nothing to learn; give rows that differ")
     low, high = float(lows.min()), float(highs.max())
     two, ends, zeros = _ends(parts, low, high)
-    found = (sum(len(x) for x in parts), len(lows), low, high, whole)
-    kind = "binary" if two else _kind(whole, lows, highs, shape)
-    return Understanding(*found, kind, ends, zeros, missing, lows, highs)
+    found = (sum(len(x) for x in parts), len(lows), low, high)
+    kind = "binary" if two else _kind(bool(integers.all()), lows, highs, shape)
+    return Understanding(*found, kind, ends, zeros, missing, lows, highs, integers)
 
 
 def label(column: int, names: Sequence[str] | None) -> str:
@@ -97,22 +102,22 @@ def label(column: int, names: Sequence[str] | None) -> str:
     return f"column {names[column]!r}" if names else f"column {column + 1}"
 
 
-def _ranges(parts: tuple[Any, ...], names: Sequence[str] | None) -> tuple[np.ndarray, np.ndarray, int, bool]:
+def _ranges(parts: tuple[Any, ...], names: Sequence[str] | None) -> tuple[np.ndarray, np.ndarray, int, np.ndarray]:
     width = parts[0].shape[1]
     lows, highs = np.full(width, np.inf), np.full(width, -np.inf)
-    missing, whole, row = 0, True, 0
+    missing, integers, row = 0, np.ones(width, bool), 0
     for x in parts:
         for piece in pieces(x):
             if piece.dtype.kind == "f":
                 _finite(piece, row, names)
                 missing += int(np.isnan(piece).sum())
-                whole = whole and not (np.fmod(piece, 1) != 0)[~np.isnan(piece)].any()
+                integers &= ~((np.fmod(piece, 1) != 0) & ~np.isnan(piece)).any(axis=0)
             # fmin and fmax pass over NaN without the warning that nanmin gives for an empty column.
             lows = np.fmin(lows, np.fmin.reduce(piece, axis=0).astype(np.float64))
             highs = np.fmax(highs, np.fmax.reduce(piece, axis=0).astype(np.float64))
             row += len(piece)
     empty = lows > highs
-    return np.where(empty, np.nan, lows), np.where(empty, np.nan, highs), missing, whole
+    return np.where(empty, np.nan, lows), np.where(empty, np.nan, highs), missing, integers
 
 
 def _finite(piece: np.ndarray, first: int, names: Sequence[str] | None) -> None:

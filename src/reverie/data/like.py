@@ -44,6 +44,9 @@ class Facts(Protocol):
     @property
     def columns(self) -> tuple[str, ...] | None: ...
 
+    @property
+    def dropped(self) -> tuple[int, ...]: ...
+
 
 def load_array(path: str | Path) -> Shaped[np.ndarray, "..."]:
     """Return the numbers of a file as they lie there: .npy, .npz with one array, .csv (all columns), an image.
@@ -145,9 +148,12 @@ def _counted(raw: Raw, x: Any, columns: tuple[str, ...] | None, likelihood: str 
 
 def _from_file(path: Path, data: Facts) -> np.ndarray:
     shape, columns, likelihood = data.shape, data.columns, data.likelihood
-    if path.suffix.lower() in (".csv", ".tsv", ".txt") and path.exists():
-        by_name = bool(columns) and tables.has_header(path)
-        raw = tables.read_csv(path, columns if by_name else None)
+    if path.suffix.lower() in own.TABLES and path.exists():
+        seen = tables.sniff(path)
+        by_name = bool(columns) and seen.names is not None
+        # Without names, the file may have the columns that were left out of training, or not.
+        drop = data.dropped if not by_name and seen.width == shape[0] + len(data.dropped) else ()
+        raw = tables.read_csv(path, columns if by_name else None, drop)
         x = raw.splits["all"].x
         x = x if by_name else _flat(x.reshape(len(x), *raw.shape), shape, str(path))
         return categories.recoded(x, raw.categories, data.categories, columns or raw.columns, str(path))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -16,34 +16,42 @@ from reverie.data.rows import Gathered, Raw, Rows, resident_limit
 from reverie.errors import ReverieError
 
 ENDINGS = (".npy", ".npz", ".csv", ".tsv", ".txt", ".amat", ".jsonl")
+#: Those of tables in text.
+TABLES = (".csv", ".tsv", ".txt")
 _LABELS = {"y", "label", "labels", "target", "targets", "class", "classes"}
 _IMAGES = {"x", "images", "image", "data", "rows", "features"}
 _SPLITS = {"train": "train", "valid": "valid", "validation": "valid", "val": "valid", "dev": "valid", "test": "test"}
 _FORM = "shapes are (n, D) for a table, (n, height, width) or (n, height, width, 3) for images"
 
 
-def read(path: Path) -> Raw:
+def read(path: Path, drop: Sequence[str] = ()) -> Raw:
     """Read a file, or a folder of images or of text.
+
+    Args:
+        path: the file or folder.
+        drop: columns of a table to leave out.
 
     Raises:
         ReverieError: for a missing or unreadable file, an unknown ending, or what does not look like rows.
     """
     if not path.exists():
         raise ReverieError(f"{path}: no such file or folder; check the path")
+    ending = path.suffix.lower()
+    if drop and (ending not in TABLES or stories.holds_stories(path) or text.holds_text(path)):
+        refuse_drop(str(path))
     if stories.holds_stories(path):
         return stories.read(path)
     if text.holds_text(path):
         return text.read(path)
     if path.is_dir():
         return images.read_folder(path)
-    ending = path.suffix.lower()
     if images.is_image(path):
         pixels, notes = images.read_images([path])
         return Raw({"all": Rows(pixels.reshape(1, -1))}, pixels.shape[1:], notes=notes)
     if ending == ".amat":
         return tables.read_amat(path)
-    if ending in (".csv", ".tsv", ".txt"):
-        raw = tables.read_csv(path)
+    if ending in TABLES:
+        raw = tables.read_csv(path, drop=drop)
         return replace(raw, notes=(*raw.notes, "Read as a table of numbers.")) if ending == ".txt" else raw
     if ending == ".npy":
         return from_array(read_npy(path), str(path))
@@ -57,6 +65,20 @@ def read(path: Path) -> Raw:
             return from_mapping(arrays, str(path))
         return replace(from_mapping(counts.read_sparse(path, arrays), str(path)), likelihood=counts.LAW)
     raise ReverieError(f"{path}: unknown ending; give one of {', '.join(ENDINGS)} or a folder of images or .txt files")
+
+
+def held(spec: Any, columns: Sequence[str]) -> list[str]:
+    """Return which of `columns` a table in text has; none of what is no path of such a table."""
+    path = Path(spec) if columns and isinstance(spec, str | Path) else None
+    if path is None or path.suffix.lower() not in TABLES or not path.exists():
+        return []
+    names = tables.sniff(path).names
+    return [name for name in columns if name in (names or ())]
+
+
+def refuse_drop(where: str) -> NoReturn:
+    """Say that columns are left out of tables in text alone."""
+    raise ReverieError(f"drop: {where} is no {', '.join(TABLES)} with columns; leave them out of the rows yourself")
 
 
 def read_npy(path: Path) -> np.ndarray:

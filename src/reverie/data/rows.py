@@ -86,6 +86,13 @@ class Absent:
         raise ReverieError("data: the rows of this run's data are not loaded here; open the run with its data at hand")
 
 
+class Doubt(NamedTuple):
+    """Why a column of text may hold no categories: `what` it holds, and how to `mend` it other than to leave it out."""
+
+    what: str
+    mend: str
+
+
 @dataclass(frozen=True)
 class Raw:
     """What a reader found, before anything was decided about it.
@@ -97,7 +104,8 @@ class Raw:
         notes: what the reader decided, a sentence each.
         likelihood: the law that rows of this kind have unless another is asked for; None: what suits their values.
         categories: names of the categories whose codes a column holds; None where all columns are numbers.
-        doubts: columns of text that may be no categories, and the line that refuses each unless it is asked for.
+        doubts: columns of text that may be no categories, which are refused unless they are asked for, and why.
+        dropped: places in the file, from 0, of columns that were to be left out.
         inputs: of sequences (`sequences`), the channels of a step that are heard; 0 of other rows.
         groups: of rows in one piece, which of them may not be divided: a number a row.
     """
@@ -109,7 +117,8 @@ class Raw:
     notes: tuple[str, ...] = field(default=())
     likelihood: str | None = None
     categories: Categories | None = None
-    doubts: Mapping[int, str] = field(default_factory=dict)
+    doubts: Mapping[int, Doubt] = field(default_factory=dict)
+    dropped: tuple[int, ...] = ()
     inputs: int = 0
     groups: Int[np.ndarray, " n"] | None = None
 

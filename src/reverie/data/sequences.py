@@ -116,7 +116,9 @@ def check(rows: np.ndarray, inputs: int, where: str) -> None:
     heard, answers = rows[..., :inputs], rows[..., inputs:]
     asked = ~np.isnan(answers)
     if not asked.any(axis=(1, 2)).all():
-        raise ReverieError(f"{where}: row {int((~asked.any(axis=(1, 2))).argmax())} asks for nothing; give it targets")
+        raise ReverieError(
+            f"{where}: sequence {int((~asked.any(axis=(1, 2))).argmax()) + 1} asks for nothing; give it targets"
+        )
     if ((answers < 0) | (answers > 1)).any():
         raise ReverieError(f"{where}: targets must be between 0 and 1 (bits, or chances of bits); scale them")
     live = ~np.isnan(heard).any(axis=2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from reverie.data import describe
 from reverie.data.categories import of_text
 from reverie.data.cells import CLASS_COLUMNS, is_missing, is_number
 from reverie.data.classes import coded
-from reverie.data.rows import Raw, Rows
-from reverie.errors import ReverieError
+from reverie.data.rows import Doubt, Raw, Rows
+from reverie.errors import ReverieError, nearest
 
 DELIMITERS = ",;\t|"
 
@@ -32,19 +32,21 @@ class Text:
     notes: tuple[str, ...] = ()
 
 
-def read_csv(path: Path, only: Sequence[str] | None = None) -> Raw:
+def read_csv(path: Path, only: Sequence[str] | None = None, drop: Sequence[str | int] = ()) -> Raw:
     """Read a table; a column named as in `CLASS_COLUMNS` becomes the classes, one with text codes of categories.
 
     Args:
         path: the file, UTF-8.
         only: columns to read, in this order, ignoring others (new rows for a trained model).
+        drop: columns to leave out, by name (by number from 1 where they have none) or by place from 0.
 
     Raises:
-        ReverieError: for no row, rows of unequal length, or a file that cannot be read.
+        ReverieError: for no row, rows of unequal length, no such column, or a file that cannot be read.
     """
-    text = _sniff(path)
+    text = sniff(path)
     names = None if text.names is None else [name.strip() for name in text.names]
-    wanted, classes = _wanted(path, names, text.width, only)
+    out = {_place(column, names, text) for column in drop}
+    wanted, classes = _wanted(path, names, text.width, only, out)
     fast = _fast(text)
     cells = None if fast is not None else _cells(text)
     found = [_column(fast, cells, c, text) for c in wanted]
@@ -60,12 +62,11 @@ def read_csv(path: Path, only: Sequence[str] | None = None) -> Raw:
     categories = tuple(categories for _, categories, _ in found) if any(c for _, c, _ in found) else None
     doubts = {place: doubt for place, (_, _, doubt) in enumerate(found) if doubt is not None}
     notes = (*text.notes, *_nones(cells, [c for c, (_, names, _) in zip(wanted, found, strict=True) if names], text))
-    return Raw({"all": Rows(table, y)}, (table.shape[1],), columns, class_names, notes, None, categories, doubts)
-
-
-def has_header(path: Path) -> bool:
-    """Say whether a table's first line names its columns."""
-    return _sniff(path).names is not None
+    notes += (f"Left out: {', '.join(describe.label(c, names) for c in sorted(out))}.",) if out else ()
+    return Raw(
+        {"all": Rows(table, y)}, (table.shape[1],), columns, class_names, notes, None, categories, doubts,
+        tuple(sorted(out)),
+    )  # fmt: skip
 
 
 def read_amat(path: Path) -> Raw:
@@ -76,7 +77,8 @@ def read_amat(path: Path) -> Raw:
     return Raw({"all": Rows(table)}, (table.shape[1],))
 
 
-def _sniff(path: Path) -> Text:
+def sniff(path: Path) -> Text:
+    """Return what the first lines of a table say of it: its delimiter, width, and whether it names its columns."""
     lines = _first_lines(path)
     if not lines:
         raise ReverieError(f"{path}: the file has no row; give one row a line")
@@ -138,24 +140,34 @@ def _first_lines(path: Path, most: int = 20) -> list[str]:
     return lines
 
 
+def _place(column: str | int, names: Sequence[str] | None, text: Text) -> int:
+    """Return where a column to be left out stands."""
+    if isinstance(column, int):
+        return column
+    known = tuple(names or map(str, range(1, text.width + 1)))
+    if column not in known:
+        hint = nearest(column, known) or f" (it has {', '.join(known[:12])})"
+        raise ReverieError(f"drop: {text.path} has no column {column!r}{hint}")
+    return known.index(column)
+
+
 def _wanted(
-    path: Path, names: list[str] | None, width: int, only: Sequence[str] | None
+    path: Path, names: list[str] | None, width: int, only: Sequence[str] | None, out: Collection[int]
 ) -> tuple[list[int], int | None]:
     """Return which columns are data and which one holds classes."""
-    if names is None:
-        return list(range(width)), None
-    if only is not None:
+    if names is not None and only is not None:
         lacking = [name for name in only if name not in names]
         if lacking:
             raise ReverieError(f"{path}: has no column {lacking[0]!r}, which the model was trained on; add it")
         return [names.index(name) for name in only], None
-    found = [i for i, name in enumerate(names) if name.lower() in CLASS_COLUMNS]
+    found = [i for i, name in enumerate(names or ()) if name.lower() in CLASS_COLUMNS and i not in out]
     if len(found) > 1:
-        both = " and ".join(repr(names[i]) for i in found[:2])
-        raise ReverieError(f"{path}: columns {both} both look like classes; rename one of them")
-    data = [i for i in range(width) if i not in found]
+        both = " and ".join(repr(name) for i, name in enumerate(names or ()) if i in found[:2])
+        raise ReverieError(f"{path}: columns {both} both look like classes; rename one of them, or --drop it")
+    data = [i for i in range(width) if i not in found and i not in out]
     if not data:
-        raise ReverieError(f"{path}: has no column besides the classes; add the columns to be modelled")
+        besides = "besides the classes" + (" and what is left out" if out else "")
+        raise ReverieError(f"{path}: has no column {besides}; add the columns to be modelled")
     return data, found[0] if found else None
 
 
@@ -213,13 +225,13 @@ def _cells(text: Text) -> list[list[str]]:
 
 def _column(
     fast: np.ndarray | None, cells: list[list[str]] | None, column: int, text: Text
-) -> tuple[Float[np.ndarray, " n"], tuple[str, ...] | None, str | None]:
+) -> tuple[Float[np.ndarray, " n"], tuple[str, ...] | None, Doubt | None]:
     """Return a column's numbers, or the codes and names of its categories, and what may be wrong with these."""
     if fast is not None:
         return fast[:, column], None, None
     own = [row[column].strip() for row in cells or []]
     if not all(is_number(cell) or is_missing(cell) for cell in own):
-        return of_text(own, describe.label(column, text.names))
+        return of_text(own)
     return np.asarray([np.nan if is_missing(cell) else float(cell) for cell in own], np.float64), None, None
 
 
@@ -241,7 +253,9 @@ def _classes(
     if values.dtype.kind == "U":
         if any(map(is_missing, values)):
             row = next(i for i, value in enumerate(values) if is_missing(value))
-            raise ReverieError(f"{text.path}: row {row + 1} has no class in column {name!r}; give it one")
+            raise ReverieError(
+                f"{text.path}: row {row + 1} has no class in column {name!r}; give it one, or --drop {name}"
+            )
         if all(is_number(value) for value in values):
             values = values.astype(np.float64)
     if values.dtype.kind == "f" and (not np.isfinite(values).all() or (values != np.round(values)).any()):

@@ -18,7 +18,7 @@ from scipy.special import gammaln
 
 from reverie.data.dataset import Dataset
 from reverie.estimate import Estimate
-from reverie.evaluate.certify import log_scales
+from reverie.evaluate.certify import log_scales, with_known
 
 Law = Callable[[np.ndarray], np.ndarray]
 _BLOCK = 1000
@@ -27,11 +27,13 @@ _BLOCK = 1000
 def independent_baseline(data: Dataset, split: str = "test") -> Estimate:
     """Return the exact mean log-likelihood of a split under independent columns, in the file's own units.
 
-    Missing cells are left out, in training and in scoring.
+    Missing cells are left out, in training and in scoring, and rows in which there is no other.
     """
+    size = data.size(split)
+    known = with_known(data, split, np.arange(size))
     return Estimate.of_rows(
-        independent_rows(data, split), kind="exact", estimator="independent-columns", measure=data.measure,
-        binarisation=data.binarisation, split=split, data_hash=data.hash,
+        independent_rows(data, split)[known], kind="exact", estimator="independent-columns", measure=data.measure,
+        binarisation=data.binarisation, split=split, data_hash=data.hash, rows_of=size if len(known) < size else None,
     )  # fmt: skip
 
 

@@ -77,6 +77,25 @@ def log_scales(data: Dataset, rows: Float[np.ndarray, "n D"]) -> Float[np.ndarra
     return np.where(np.isnan(rows), 0.0, data.log_scales).sum(axis=1)
 
 
+def with_known(data: Dataset, split: str, index: Int[np.ndarray, " n"]) -> Int[np.ndarray, " m"]:
+    """Return those of rows `index` of a split in which a cell is known; of the others there is nothing to be said.
+
+    Raises:
+        ReverieError: where there is none.
+    """
+    if not data.missing or data.whole:
+        return index
+    known = np.concatenate([~np.isnan(rows).all(axis=1) for rows, _ in data.blocks(split, 1000)])
+    if not known[index].any():
+        raise ReverieError(f"{data.name}: none of {len(index):,} {split} rows has a known cell; fill some in")
+    return index[known[index]]
+
+
+def left_out(blank: int, total: int) -> str | None:
+    """Return what is said of rows without a known cell, None where there is none."""
+    return f"{blank:,} of {total:,} rows have no known cell: they are not in the mean" if blank else None
+
+
 def require_numbers(result: RowResult) -> None:
     """Refuse values that are NaN.
 
@@ -85,9 +104,10 @@ def require_numbers(result: RowResult) -> None:
     """
     bad = np.flatnonzero(np.isnan(result.values))
     if bad.size:
+        first = int(result.indices[bad[0]]) + 1
         raise ReverieError(
-            f"log-likelihood: {bad.size} of {len(result.values)} rows (first: row {result.indices[bad[0]]}) are not a "
-            "number; look for NaN in the data (use a model for missing cells) or in the weights"
+            f"log-likelihood: {bad.size} of {len(result.values)} rows (first: row {first}) are not a number; "
+            "look for NaN in the data (use a model for missing cells) or in the weights"
         )
 
 

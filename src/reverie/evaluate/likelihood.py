@@ -30,7 +30,7 @@ from reverie.arrays import placed
 from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError
 from reverie.estimate import Estimate
-from reverie.evaluate.certify import certify
+from reverie.evaluate.certify import certify, with_known
 from reverie.evaluate.classes import classes_of, conditioning, one_hot, result_of
 from reverie.evaluate.rows import (
     RowResult,
@@ -233,7 +233,7 @@ def validating(score: Callable[..., RowResult], rows: int, seed: int) -> Callabl
 
     def validate(model: Any, data: Dataset, key: Any = None) -> Estimate:
         if data.hash not in kept:
-            index = np.sort(visiting_order(data.size("valid"), seed)[:rows])
+            index = with_known(data, "valid", np.sort(visiting_order(data.size("valid"), seed)[:rows]))
             labels = data.labels("valid")
             kept[data.hash] = (index, data.rows("valid")[index], None if labels is None else labels[index])
         index, x, labels = kept[data.hash]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from reverie.data.dataset import EVALUATION_SEED, Dataset
 from reverie.errors import ReverieError, an, nearest
@@ -22,8 +22,10 @@ from reverie.evaluate.certify import (
     certify_classes,
     class_frequencies,
     in_file_units,
+    left_out,
     log_scales,
     require_numbers,
+    with_known,
 )
 from reverie.evaluate.classes import classes_of
 from reverie.evaluate.observed import Observed
@@ -97,9 +99,7 @@ def evaluate(
     """
     estimator = check(model, data, split, estimator, rows)
     _require_known(model, estimator, more)
-    size = data.size(split)
-    limit = rows if rows is not None else (size if data.resident else MOST_ROWS)
-    chosen = np.sort(visiting_order(size, seed)[:limit])
+    size, (chosen, blank) = data.size(split), judged_rows(data, split, rows, seed)
     if isinstance(model, Judged):
         if samples is not None:
             raise ReverieError(f"samples: {an(type(model).__name__)} draws none to be judged; leave it out")
@@ -121,16 +121,25 @@ def evaluate(
     result = in_file_units(at(result, chosen, size), data, split)
     if isinstance(model, Observed):
         result = dataclasses.replace(result, estimator=observed.named(model, result.estimator))
-        return observed.certified(certify(result, data, split), model), result
+        return observed.certified(certify(result, data, split, note=blank), model), result
     if isinstance(model, OfLengths):
         return lengths.records(result, data, split, gather(data, split, chosen)), result
     certificate = energy.certify_energy if isinstance(model, Energy) else certify
-    records = {"log_likelihood": certificate(result, data, split)}
+    records = {"log_likelihood": certificate(result, data, split, note=blank)}
     if prior is not None and data.labels(split) is not None:
         records |= certify_classes(result, data, split, prior)
     if isinstance(model, Tells) and data.labels(split) is not None:
         records |= evaluate_task(Telling(model), data, split, gather(data, split, chosen), chosen)[0]
     return records, result
+
+
+def judged_rows(data: Dataset, split: str, rows: int | None, seed: int) -> tuple[Int[np.ndarray, " n"], str | None]:
+    """Return which rows of a split are judged, and what is said of those that cannot be, having no known cell."""
+    size = data.size(split)
+    limit = rows if rows is not None else (size if data.resident else MOST_ROWS)
+    chosen = np.sort(visiting_order(size, seed)[:limit])
+    known = with_known(data, split, chosen)
+    return known, left_out(len(chosen) - len(known), len(chosen))
 
 
 def _require_known(model: Any, estimator: str, more: Mapping[str, Any]) -> None:
@@ -258,8 +267,7 @@ def score(
     found, record = _scored(model, data, stored[~blank], samples, seed, progress, more)
     values = np.full(len(stored), np.nan)
     values[~blank] = found
-    left = f"{blank.sum():,} of {len(stored):,} rows have no known cell: they have no score, and are not in the mean"
-    note = f"{record.note}; {left}" if record.note else left
+    note = "; ".join(filter(None, (record.note, left_out(int(blank.sum()), len(stored)))))
     return values, dataclasses.replace(record, rows_of=len(stored), note=note)
 
 

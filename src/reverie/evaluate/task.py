@@ -69,7 +69,7 @@ def evaluate_task(
     for name, unit in model.metrics.items():
         values = found[name]
         if not np.isfinite(values).all():
-            raise ReverieError(f"{name}: row {chosen[~np.isfinite(values)][0]} is not finite; look at the weights")
+            raise ReverieError(f"{name}: row {chosen[~np.isfinite(values)][0] + 1} is not finite; look at the weights")
         records[name] = Estimate.of_rows(
             values, kind=_kind(model, name), estimator=ESTIMATOR, unit=unit,
             binarisation=data.binarisation, split=split, data_hash=data.hash,

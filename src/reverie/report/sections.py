@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from reverie.estimate import of_windows
-from reverie.report import blocks, figures, strips
+from reverie.report import blocks, cells, figures, strips
 from reverie.report.blocks import Block, Section
 from reverie.report.reading import Number, RunView
 from reverie.report.sections_energy import activations, chains, filters, log_z
@@ -227,11 +227,22 @@ def curves(run: RunView) -> Section | None:
 
 
 def rows_block(
-    run: RunView, rows: np.ndarray, alt: str, caption: str, *, beside: Sequence[np.ndarray | None] = ()
+    run: RunView,
+    rows: np.ndarray,
+    alt: str,
+    caption: str,
+    *,
+    beside: Sequence[np.ndarray | None] = (),
+    whole: bool = False,
 ) -> Block:
-    """Return rows as pictures, or as strips of heat, on one scale with those `beside`, when they are of a table."""
+    """Return rows as pictures; of a table as text, or as strips of heat, on one scale with those `beside`.
+
+    `whole` says that columns of whole numbers hold no others, as draws are written.
+    """
     if len(run.shape) > 1:
         return blocks.picture(rows[: _SHOWN["samples"]], alt, caption)
+    if cells.readable(run):
+        return cells.table(run, rows, caption, whole=whole)
     others = [other[: _SHOWN["strips"]] for other in beside if other is not None and other.shape[1:] == rows.shape[1:]]
     rows = rows[: _SHOWN["strips"]]
     scale = strips.scale_of(run, rows, *others)
@@ -251,15 +262,24 @@ def samples(run: RunView) -> Section | None:
     lead = "cells are drawn one after the other, each given those before it." if by_cell else lead
     section = Section("samples", "Samples", f"Nothing is given: {lead}")
     if means is not None and draws is not None and np.array_equal(means, draws):
-        section.add(rows_block(run, draws, f"{len(draws)} samples", "What the generator makes of them."))
+        section.add(rows_block(run, draws, f"{len(draws)} samples", "What the generator makes of them.", whole=True))
         return section
     of_means, of_draws = (f"{what} {'p(cell | cells before it)' if by_cell else 'p(x | h)'}." for what in
                           ("Means of", "Draws of x from"))  # fmt: skip
-    section.add(
+    found = (
         None if means is None else rows_block(run, means, f"{len(means)} means", of_means, beside=[draws]),
-        None if draws is None else rows_block(run, draws, f"{len(draws)} samples", of_draws, beside=[means]),
+        None
+        if draws is None
+        else rows_block(run, draws, f"{len(draws)} samples", of_draws, beside=[means], whole=True),
     )
+    _add_rows(section, run, *found)
     return section
+
+
+def _add_rows(section: Section, run: RunView, *found: Block | None) -> None:
+    """Add rows of two kinds side by side, or tables of them one under the other."""
+    for part in [[block] for block in found] if cells.readable(run) else [found]:
+        section.add(*part)
 
 
 def reconstructions(run: RunView) -> Section | None:
@@ -269,10 +289,11 @@ def reconstructions(run: RunView) -> Section | None:
     section = Section("reconstructions", "Reconstructions", "Rows of the test split, encoded and decoded again.")
     count = min(len(inputs), len(outputs), _SHOWN["pairs"])
     if len(run.shape) == 1:
-        section.add(
-            rows_block(run, inputs, "Input rows", "Rows.", beside=[outputs]),
+        _add_rows(
+            section, run,
+            rows_block(run, inputs, "Input rows", "Rows.", beside=[outputs], whole=True),
             rows_block(run, outputs, "Rebuilt", "Rebuilt.", beside=[inputs]),
-        )
+        )  # fmt: skip
         return section
     columns = 8 if count > 8 else count
     for start in range(0, count, columns):

@@ -44,6 +44,7 @@ def command(run: RunView) -> str:
     if asked.get("seed"):
         words += ["--data-seed", str(asked["seed"])]
     words += ["--categories", ",".join(asked["categories"])] if asked.get("categories") else []
+    words += ["--drop", ",".join(asked["drop"])] if asked.get("drop") else []
     words += ["--refit"] if asked.get("refit") else []
     words += ["--seed", str(record.get("seed", 0))]
     plan = record.get("plan") or {}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from reverie.report import blocks, figures, strips
+from reverie.report import blocks, cells, figures, strips
 from reverie.report.blocks import Block, Section
 from reverie.report.reading import RunView
 
@@ -87,6 +87,9 @@ def _frames(run: RunView, rule: str, name: str) -> Block | None:
         *(("filled in" if once else f"after {iterations[i]}", frames[i][:count]) for i in chosen),
         ("truth", truth[:count]),
     ]
+    if cells.readable(run):
+        words = f"{rule}: a hidden cell is ?, and bold where it is filled in; what the file lacks is – in truth."
+        return cells.filled(run, known[:count].astype(bool), frames[-1][:count], truth[:count], words)
     if len(run.shape) == 1:
         rows = np.concatenate([given[:4], frames[-1][:4], truth[:4]])
         scale = strips.scale_of(run, rows)
