@@ -58,6 +58,7 @@ bench: $(STAMP)  ## speed beside the matrix products alone, a bare loop and peer
 	@$(PY) benchmarks/implicit.py --out results/bench/implicit.json
 	@$(PY) benchmarks/autoregressive.py --out results/bench/autoregressive.json
 	@$(PY) benchmarks/ntm.py --out results/bench/ntm.json
+	@$(PY) benchmarks/memn2n.py --out results/bench/memn2n.json
 
 readme: $(STAMP)  ## put the tables of results/ into README.md
 	@$(PY) docs/readme.py

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from reverie import models, settings, values
-from reverie.evaluate.claims import NOTES, PER_CENT
+from reverie.evaluate.claims import NOTES, is_share
 from reverie.report.tables import figure
 
 #: How the sources of published numbers are called where the name does not tell.
@@ -88,7 +88,7 @@ def _claims(module: ModuleType) -> Iterator[str]:
     for claim in module.CLAIMS:
         epochs = "–" if claim.epochs is None else f"{claim.epochs:g}"
         said = {"lower_bound": "bound", None: ""}.get(claim.kind, claim.kind)
-        unit = " %" if claim.metric in PER_CENT else ""
+        unit = " %" if is_share(claim.metric) else ""
         marks = "".join(f" [{numbers[name]}]" for name in claim.notes)
         yield (
             f"| {claim.table} | {_cell(claim.row)} | {claim.column} | {figure(claim.published, claim.metric)}{unit} "

@@ -138,7 +138,7 @@ def test_memory_given_back_is_used_again_without_new_pages(kept: bool) -> None:
     assert [int(faults) < 16 for faults in found.stdout.split()] == [kept, kept]
 
 
-@pytest.mark.parametrize("name", ["autoregressive", "boltzmann", "implicit", "parzen", "steps"])
+@pytest.mark.parametrize("name", ["autoregressive", "boltzmann", "implicit", "memn2n", "ntm", "parzen", "steps"])
 def test_every_benchmark_sets_threads_before_it_imports_what_has_them(name: str) -> None:
     """Read from the source: importing them all would take seconds."""
     lines = (ROOT / "benchmarks" / f"{name}.py").read_text().splitlines()

@@ -114,7 +114,7 @@ def test_without_files_and_network_one_line_says_what_to_do(alone: Path) -> None
     for part in ("train-images-idx3-ubyte.gz", "ossci-datasets", "cvdf-datasets", "yann.lecun.com", "REVERIE_DATA"):
         assert part in text or (part == "cvdf-datasets" and "storage.googleapis.com" in text)
     drawn = [task.name for task in tasks.TASKS]
-    assert [e.name for e in data.catalogue() if e.here] == ["digits", "tiny-text", *drawn]
+    assert [e.name for e in data.catalogue() if e.here] == ["digits", "tiny-text", "tiny-stories", *drawn]
 
 
 def small(alone: Path) -> tuple[fetch.Published, bytes]:

@@ -135,7 +135,7 @@ def ask(
     Without --question, sentences are typed line by line; a line that ends in ? is answered, an empty line begins a new
     story, and the end of the input (Ctrl-D) ends it.
 
-    Example: reverie ask runs/memn2n-babi-1-1 --story story.txt --question "Where is Mary?"
+    Example: reverie ask runs/memn2n-babi-1-1 --story story.txt
     """
     from reverie import questioning
 
