@@ -217,3 +217,38 @@ def test_every_task_is_listed_with_its_shape() -> None:
     entries = {entry.name: entry for entry in data_floor.catalogue()}
     for task in tasks.TASKS:
         assert entries[task.name].here and entries[task.name].shape == data_floor.load(task.name).shape
+
+
+def parity(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    heard = rng.integers(0, 2, (rng.integers(2, 5), 1))
+    return heard, np.cumsum(heard, axis=0) % 2
+
+
+def test_a_function_draws_a_task_once_by_the_seed(tmp_path: Path) -> None:
+    data = data_floor.load(parity)
+    assert data.name == "parity" and data.inputs == 1 and data.shape == (4, 2)
+    assert [data.size(split) for split in ("train", "valid", "test")] == [4000, 200, 500]
+    rows = data.rows("test").reshape(500, 4, 2)
+    live = ~np.isnan(rows[..., 0])
+    assert set(live.sum(axis=1)) == {2, 3, 4}
+    heard, answers = np.nan_to_num(rows[..., 0]), rows[..., 1]
+    np.testing.assert_array_equal((np.cumsum(heard, axis=1) % 2)[live], answers[live])
+    assert data_floor.load(parity).hash == data.hash != data_floor.load(parity, seed=1).hash
+    run = reverie.train("lstm", parity, units=(4,), steps=3, run=tmp_path / "run")
+    assert reverie.load(tmp_path / "run").data.hash == run.data.hash == data.hash
+    assert run.evaluate()["wrong_bits"].n == 500
+
+
+@pytest.mark.parametrize(
+    ("draw", "words"),
+    [
+        (lambda rng: np.zeros((3, 2)), "must return two arrays"),
+        (lambda rng: (np.zeros(3), np.zeros(3)), r"returned arrays of shape \(3,\) and \(3,\)"),
+        (lambda rng: (np.zeros((3, 1)), np.zeros((2, 1))), r"of shape \(3, 1\) and \(2, 1\)"),
+        (lambda rng: (np.zeros((2, int(rng.integers(1, 3)))), np.zeros((2, 1))), "channels, before others"),
+        (lambda rng: ("a", "b"), "must return two arrays"),
+    ],
+)
+def test_functions_that_draw_no_sequences_are_refused(draw: object, words: str) -> None:
+    with pytest.raises(ReverieError, match=words):
+        data_floor.load(draw)

@@ -247,3 +247,15 @@ def test_what_hops_read_is_kept_and_drawn(run: reverie.Run) -> None:
     before = (run.path / "arrays" / "memory.npz").stat().st_mtime_ns
     run.report()
     assert (run.path / "arrays" / "memory.npz").stat().st_mtime_ns == before
+
+
+def test_what_hops_read_of_other_questions(run: reverie.Run, tmp_path: Path) -> None:
+    text = "1 Anna went to the attic.\n2 Where is Anna?\tattic\n3 Boris took the key.\n4 Where is Boris?\tcellar\n"
+    (tmp_path / "mine.txt").write_text(text)
+    found = run.memory(data=tmp_path / "mine.txt")
+    assert list(found["questions"]) == ["where is anna", "where is boris"] and list(found["right"]) == [
+        "attic",
+        "cellar",
+    ]
+    # The report looks at test questions again.
+    assert "where is boris" not in run.report().read_text() or len(run.folder.load_arrays("memory")["questions"]) == 6

@@ -11,7 +11,7 @@ import numpy as np
 
 from reverie import asking, further, masking, questioning, reading
 from reverie.class_told import given_of
-from reverie.errors import ReverieError
+from reverie.errors import ReverieError, an
 from reverie.evaluate import chains as watched
 from reverie.evaluate import components, filling, memorising, microscope, steps, tasks, walks
 from reverie.evaluate import health as examined
@@ -281,8 +281,15 @@ def chains(run: Trained, *, seed: int = 0) -> None:
     )  # fmt: skip
 
 
-def memory(run: Trained, *, seed: int = 0, rows: int = _KNOCKED, progress: Progress | None = None) -> dict[str, Any]:
+def memory(
+    run: Trained, *, data: Any = None, seed: int = 0, rows: int = _KNOCKED, progress: Progress | None = None
+) -> dict[str, Any]:
     """Look into the memory of the run's model and keep what is seen in ``arrays/memory.npz``.
+
+    Args:
+        data: other sequences or questions than the test rows, as `evaluate` takes them (ntm, memn2n).
+        seed, rows: of the knock-out of slots (mem-vae).
+        progress: where it is shown.
 
     Returns:
         ``layers`` and, per layer, ``preference_<layer>`` and ``profile_<layer>`` (classes, slots), ``usage_<layer>``,
@@ -293,10 +300,18 @@ def memory(run: Trained, *, seed: int = 0, rows: int = _KNOCKED, progress: Progr
         answers questions what each hop reads for a few of the test questions, drawn there too.
     """
     model = asking.need(run, "memory")
-    if isinstance(model, Writes):
-        return _steps(run, model, seed, rows)
-    if isinstance(model, Replying):
-        return questioning.look(run, made=_made(run, seed, rows))
+    if isinstance(model, Writes | Replying):
+        rows_of, split = (run.data, "test") if data is None else asking.own_data(run, data)
+        made = _made(run, seed, rows, "" if data is None else str(data))
+        return (
+            questioning.look(run, rows_of, split, made)
+            if isinstance(model, Replying)
+            else _steps(run, model, rows_of.rows(split), made)
+        )
+    if data is not None:
+        raise ReverieError(
+            f"data: the memory of {an(run.record['model'])} is looked into by its test rows; leave it out"
+        )
     # One step for each slot, and two for each layer that is silenced as a whole.
     total = sum(block.slots.shape[0] + 2 for block in model.memories.values())
     with (progress or Quiet()).task(f"memory of {run.path.name}", total) as task:
@@ -306,19 +321,19 @@ def memory(run: Trained, *, seed: int = 0, rows: int = _KNOCKED, progress: Progr
     return shown_images
 
 
-def _steps(run: Trained, model: Writes, seed: int, rows: int) -> dict[str, Any]:
+def _steps(run: Trained, model: Writes, rows: np.ndarray, made: np.ndarray) -> dict[str, Any]:
     from reverie.report.steps import memory_over_time
     from reverie.report.style import save
 
-    found = steps.watch(model, run.data.rows("test"))
-    run.folder.save_arrays("memory", **found, made=_made(run, seed, rows))
+    found = steps.watch(model, rows)
+    run.folder.save_arrays("memory", **found, made=made)
     save(memory_over_time(found), run.path / "memory.png")
     return {"layers": np.asarray(["memory"]), **found, "mechanism": steps.mechanism(found)}
 
 
-def _made(run: Trained, seed: int, rows: int) -> np.ndarray:
-    """Return what a look into the memory was made from: the weights, by their hash, the seed and the rows."""
-    return np.asarray([str(run.folder.weights), str(seed), str(rows)])
+def _made(run: Trained, seed: int, rows: int, data: str = "") -> np.ndarray:
+    """Return what a look into the memory was made from: weights, by their hash, seed, rows, and data of one's own."""
+    return np.asarray([str(run.folder.weights), str(seed), str(rows), *filter(None, [data])])
 
 
 def _looked(run: Trained, seed: int, rows: int) -> bool:

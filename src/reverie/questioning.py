@@ -10,6 +10,7 @@ import numpy as np
 
 from reverie import asking
 from reverie.data import stories
+from reverie.data.dataset import Dataset
 from reverie.errors import ReverieError
 from reverie.evaluate import questions
 from reverie.trained import Trained
@@ -65,8 +66,8 @@ def ask(run: Trained, story: str | Sequence[str], question: str, *, top: int = 3
     }  # fmt: skip
 
 
-def look(run: Trained, *, made: np.ndarray) -> dict[str, Any]:
-    """Keep what each hop reads for a few of the test questions, and draw it in ``memory.png``.
+def look(run: Trained, data: Dataset, split: str, made: np.ndarray) -> dict[str, Any]:
+    """Keep what each hop reads for a few questions of a split, and draw it in ``memory.png``.
 
     Args:
         made: what says of which weights this is a look.
@@ -78,10 +79,10 @@ def look(run: Trained, *, made: np.ndarray) -> dict[str, Any]:
     from reverie.report.hops import attention
     from reverie.report.style import save
 
-    data, names = run.data, np.asarray(run.facts.class_names)
+    names = np.asarray(run.facts.class_names)
     # One from every stretch of the test questions, so that each of several tasks has its turn.
-    places = np.linspace(0, data.size("test") - 1, _QUESTIONS).astype(int)
-    rows, right = data.rows("test")[places], np.asarray(data.labels("test"))[places]
+    places = np.unique(np.linspace(0, data.size(split) - 1, _QUESTIONS).astype(int))
+    rows, right = data.rows(split)[places], np.asarray(data.labels(split))[places]
     found = questions.answers(run.model, rows)
     texts = stories.in_words(rows, tuple(names), data.shape)
     newest = [[*reversed(story), *[""] * (data.shape[0] - 1 - len(story))] for _, story in texts]

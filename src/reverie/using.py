@@ -256,16 +256,24 @@ def score(
     return Answer(found, [f"mean {record}", *filter(None, [record.note]), *said, str(path)])
 
 
-def memory(folder: Folder, /, *, seed: Seed = 0) -> Answer:
+def memory(
+    folder: Folder,
+    /,
+    *,
+    data: Annotated[
+        str | None, Parameter(metavar="NAME|FILE", help="Other sequences or questions [default: the test rows].")
+    ] = None,
+    seed: Seed = 0,
+) -> Answer:
     """Look into a memory: which slots each class prefers, how they are used, what is lost without them.
 
     Of a machine that writes its memory (ntm): what it writes, where, and what it reads again at each step of the
-    longest test sequence, drawn in memory.png.
+    longest test sequence; of a memory network (memn2n): which sentences each hop reads.  Both are drawn in memory.png.
 
     Example: reverie memory runs/mem-vae-digits-1
     """
     run = load(folder)
-    return listing.memory(run.memory(seed=seed, progress=progress.for_stderr()), run)
+    return listing.memory(run.memory(data=data, seed=seed, progress=progress.for_stderr()), run)
 
 
 def classify(

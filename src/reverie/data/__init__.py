@@ -53,7 +53,8 @@ def load(
             (n, height, width[, 3]), or a mapping with ``train``, ``valid`` and ``test`` arrays and classes
             ``train_labels`` ...; one that lacks is held out of ``train``.  Documents are word counts of
             ``scipy.sparse`` (.npz or a matrix), a folder of .txt files, a .txt file with one a line, or lists of texts.
-            Sequences to be answered are a .jsonl or an .npz (`sequences`), or a task such as ``copy`` or ``copy:120``.
+            Sequences to be answered are a .jsonl or an .npz (`sequences`), a task such as ``copy`` or ``copy:120``, or
+            a function that draws one from a ``numpy.random.Generator``; stories with questions a .txt or a .jsonl.
         binarisation: ``dynamic``, ``sampled-fixed``, ``threshold``, ``as-is``, or ``means`` (grey as it is, for what
             needs no likelihood); None for what suits.
         likelihood: ``bernoulli``, ``categorical``, ``gaussian``, ``counts``, ``mixed`` or, of running text, ``words``;
@@ -80,6 +81,12 @@ def load(
 
     if wish.drop:
         own.refuse_drop("data")
+    if callable(spec):
+        from reverie.data import sequences
+
+        return assemble(
+            sequences.from_function(spec, wish.seed), _slug(getattr(spec, "__name__", "task")), "data", wish
+        )
     if isinstance(spec, Mapping):
         return assemble(own.from_mapping(spec, "data"), "arrays", "data", wish)
     return assemble(own.from_array(spec, "data"), "array", "data", wish)
@@ -126,12 +133,16 @@ def _of_path(path: Path, asked: str, names: tuple[str, ...], wish: Any) -> Datas
         raise ReverieError(
             f"data: {asked!r} is neither a name nor a path here{nearest(asked, names)} (names: {', '.join(names)})"
         )
-    name = re.sub(r"[^A-Za-z0-9._]+", "-", path.resolve().stem).strip("-.") or "data"
+    name = _slug(path.resolve().stem)
     if wish.likelihood != running.LAW:
         return assemble(own.read(path, wish.drop), name, asked, wish)
     if wish.drop:
         own.refuse_drop(asked)
     return assemble(running.read(path), name, asked, wish)
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-.") or "data"
 
 
 def _seed(seed: Any) -> int:

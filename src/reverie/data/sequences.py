@@ -14,19 +14,22 @@ for splits of one's own; or a .jsonl with a sequence a line, of any length:
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Float
 
 from reverie.data.rows import Raw, Rows
+from reverie.data.tasks import SIZES
 from reverie.errors import ReverieError
 
 #: The law of such rows: of the answers, given what is heard.  No model of rows has it.
 LAW: Literal["sequences"] = "sequences"
 FORM = 'lines such as {"input": [[0, 1], [1, 1]], "answer": [[1, 0]]}'
 _PARTS = ("inputs", "targets")
+_WANTED = "; return what is heard (T, I) and what is to be answered (T, O), with I and O always the same"
 
 
 def holds_sequences(arrays: Mapping[str, Any]) -> bool:
@@ -62,6 +65,45 @@ def from_arrays(arrays: Mapping[str, np.ndarray], where: str) -> Raw:
     return Raw(splits, shape or (), likelihood=LAW, inputs=heard)
 
 
+def from_function(draw: Callable[[np.random.Generator], tuple[Any, Any]], seed: int) -> Raw:
+    """Take a task that a function draws: ``draw(rng)`` gives what is heard (T, I) and what is to be answered (T, O).
+
+    T may differ from sequence to sequence; NaN is an answer that nobody asks for.  Sequences are drawn once, by `seed`:
+    so many as of a named task to choose and to test, and four times as many to train as it has in an epoch.
+
+    Raises:
+        ReverieError: for a function that gives something else, or not always as many channels.
+    """
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    counts = {"train": 4 * SIZES[0], "valid": SIZES[1], "test": SIZES[2]}
+    rng = np.random.default_rng(seed)
+    for _ in range(sum(counts.values())):
+        try:
+            x, y = (np.asarray(part, np.float32) for part in draw(rng))
+        except (TypeError, ValueError):
+            raise ReverieError(f"data: the function must return two arrays, heard and answers{_WANTED}") from None
+        if x.ndim != 2 or y.ndim != 2 or len(x) != len(y) or 0 in (*x.shape, *y.shape):
+            raise ReverieError(f"data: the function returned arrays of shape {x.shape} and {y.shape}{_WANTED}")
+        if found and (x.shape[1], y.shape[1]) != (found[0][0].shape[1], found[0][1].shape[1]):
+            raise ReverieError(
+                f"data: the function returned {x.shape[1]} + {y.shape[1]} channels, before others{_WANTED}"
+            )
+        found.append((x, y))
+    rows, inputs = _padded(found), found[0][0].shape[1]
+    ends = np.cumsum([*counts.values()])[:-1]
+    parts = zip(counts, np.split(rows.reshape(len(rows), -1), ends), strict=True)
+    return Raw({split: Rows(part) for split, part in parts}, rows.shape[1:], likelihood=LAW, inputs=inputs)
+
+
+def _padded(found: Sequence[tuple[np.ndarray, np.ndarray]]) -> Float[np.ndarray, "n T C"]:
+    """Return sequences side by side, NaN after the end of each."""
+    longest, channels = max(len(x) for x, _ in found), found[0][0].shape[1] + found[0][1].shape[1]
+    rows = np.full((len(found), longest, channels), np.nan, np.float32)
+    for row, (x, y) in zip(rows, found, strict=True):
+        row[: len(x)] = np.concatenate([x, y], axis=1)
+    return rows
+
+
 def read_lines(path: Path) -> Raw:
     """Read a .jsonl with a sequence a line.
 
@@ -80,10 +122,7 @@ def read_lines(path: Path) -> Raw:
             raise ReverieError(
                 f"{path}: sequence {number} has {x.shape[1]} + {y.shape[1]} channels, the first {heard} + {answered}"
             )
-    longest = max(len(x) for x, _ in found)
-    rows = np.full((len(found), longest, heard + answered), np.nan, np.float32)
-    for row, (x, y) in zip(rows, found, strict=True):
-        row[: len(x)] = np.concatenate([x, y], axis=1)
+    rows = _padded(found)
     return Raw({"all": Rows(rows.reshape(len(rows), -1))}, rows.shape[1:], likelihood=LAW, inputs=heard)
 
 
