@@ -236,7 +236,7 @@ def test_ages_with_noise_rise_and_leave_every_gap_alike() -> None:
     np.testing.assert_allclose(counts[:10] / 4000, 1 / 22, atol=0.016)
     np.testing.assert_allclose(counts[10] / 4000, 1 / 2 + 1 / 22, atol=0.04)
     assert empty.any()
-    np.testing.assert_array_equal(_questions.aged(KEY, jnp.asarray(3), 5, 0.0), np.arange(5))
+    np.testing.assert_array_equal(_questions.aged(KEY, jnp.asarray(3), 5, 0.0, 50), np.arange(5))
     most = _questions.aged(KEY, jnp.asarray(50), 50, 0.1, 50)
     assert int(most.max()) == 49
 

@@ -38,11 +38,6 @@ class Replying(Judged):
     def supervised(self) -> bool:
         return True
 
-    @property
-    def sentences(self) -> int:
-        """How many sentences of a story are told apart by their age."""
-        raise NotImplementedError
-
     def reply(self, x: Row) -> Reply:
         """Return the answer to the question of one row, and what it was read from."""
         raise NotImplementedError

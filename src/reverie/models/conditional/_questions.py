@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from reverie.data.dataset import Dataset
-from reverie.data.stories import MOST
 from reverie.errors import ReverieError
 from reverie.evaluate.task import validator
 from reverie.train.draws import minibatch
@@ -45,9 +44,7 @@ def texts(x: Float[Array, "... D"], places: int) -> Int[Array, "... N J"]:
     return x.reshape(*x.shape[:-1], -1, places).astype(jnp.int32)
 
 
-def aged(
-    key: PRNGKeyArray, there: Int[Array, ""], slots: int, noise: float, most: int = MOST
-) -> Int[Array, " {slots}"]:
+def aged(key: PRNGKeyArray, there: Int[Array, ""], slots: int, noise: float, most: int) -> Int[Array, " {slots}"]:
     r"""Return ages of a story's sentences among which empty ones were put: increasing, the newest first.
 
     Their number is drawn evenly from 0 to :math:`\lceil \text{noise} \cdot n \rceil`, their places evenly; ages end at
@@ -72,7 +69,8 @@ def objective(time_noise: float, linear_steps: float) -> Any:
         x = texts(batch["x"], model.networks.places)
         there = (x[:, 1:, 0] > 0).sum(axis=1)
         # Batches and noise are the same for all networks: words are counted once for all of them.
-        ages = jax.vmap(lambda k, n: aged(k, n, x.shape[1] - 1, time_noise))(jax.random.split(key, len(x)), there)
+        one = lambda k, n: aged(k, n, x.shape[1] - 1, time_noise, model.networks.ages)  # noqa: E731
+        ages = jax.vmap(one)(jax.random.split(key, len(x)), there)
         linear = batch["step"] < linear_steps
         answers = lambda net: jax.vmap(lambda row, age: net.reply(row, age, linear).log_answers)(x, ages)  # noqa: E731
         log_p = eqx.filter_vmap(answers)(model.networks)

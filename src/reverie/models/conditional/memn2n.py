@@ -212,10 +212,6 @@ class MemN2N(Replying):
         """Return one of the networks."""
         return jax.tree.map(lambda a: a[number], self.networks)
 
-    @property
-    def sentences(self) -> int:
-        return self.networks.ages
-
     def reply(self, x: Float[Array, " D"]) -> Reply:
         return self.one.reply(_questions.texts(x, self.networks.places))
 
@@ -224,7 +220,7 @@ def build(
     key: PRNGKeyArray, *, vocabulary: int, ages: int, slots: int, places: int, width: int, hops: int, tying: str,
     encoding: Encoding, rectified: float, constant: float = 0.0,
 ) -> Network:  # fmt: skip
-    """Return one untrained network: tables of N(0, 0.1), H the identity's neighbour."""
+    """Return one untrained network: all numbers of N(0, 0.1)."""
     rng = host_random(key)
     both = vocabulary + ages
     sizes = [both] * (hops + 1) if tying == "adjacent" else [both, both, vocabulary, vocabulary]
