@@ -16,6 +16,7 @@ from jax.flatten_util import ravel_pytree
 
 import reverie
 from reverie import data as data_floor
+from reverie import listing
 from reverie.errors import ReverieError
 from reverie.evaluate import steps
 from reverie.models.conditional import _sequences, lstm, ntm
@@ -256,3 +257,12 @@ def test_the_mechanism_of_copying_is_found_where_it_is_and_nowhere_else() -> Non
         assert steps.mechanism(still)["agreement"] < 0.3
         few = {**found, "writes": np.eye(12)[[11, 0, 1] * 5][:, None], "reads": np.eye(12)[[0, 0, 0] * 5][:, None]}
         assert figure.used(few) == (11, 3)
+
+
+def test_runs_are_listed_with_what_their_task_says(tmp_path: Path) -> None:
+    run = reverie.train("ntm", "copy:1-2", run=tmp_path / "run", slots=8, width=6, units=(8,), steps=2)
+    record = run.evaluate()["bits_per_sequence"]
+    found = listing.best(run.folder.evaluations())
+    assert found["unit"] == "bits" and found["value"] == record.value
+    windows = {"test/parzen-10": {"parzen": {"estimator": "parzen-10", "value": 3.0, "n": 5}}}
+    assert listing.best(windows) is None

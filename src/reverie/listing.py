@@ -120,10 +120,15 @@ def folder_lines(folder: Any) -> list[dict[str, Any]]:
 
 def best(evaluations: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the test record to tell in one number: of the most rows, then the tightest of the lower bounds."""
+    from reverie.estimate import of_windows
+
     tests = [v for k, v in evaluations.items() if k.startswith("test/")]
     found = [v["log_likelihood"] for v in tests if "log_likelihood" in v]
-    # A model judged by its task has no likelihood: the first of its metrics counts.
-    found = found or [next(iter(v.values())) for v in tests if "classification_error" in v]
+    if not found:
+        # A model judged by its task has no likelihood: the first of its metrics counts.  Windows are no number of a
+        # model.
+        records = [[r for r in v.values() if isinstance(r, Mapping)] for v in tests]
+        found = [some[0] for some in records if some and not any(map(of_windows, some))]
     return max(found, key=lambda r: (r.get("n", 0), r.get("value") or float("-inf")), default=None)
 
 
