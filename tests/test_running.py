@@ -76,6 +76,11 @@ def test_what_follows_is_learnt_and_told_as_perplexity(tmp_path: Path) -> None:
     assert found["perplexity"].unit == "perplexity" and run.model.running
     with pytest.raises(ReverieError, match="tells running text and answers no questions"):
         run.ask("a b", "c?")
+    other = run.evaluate(data=chain(tmp_path / "other.txt", 40))
+    assert other["cross_entropy"].n == 40 and other["cross_entropy"].split == "other"
+    told = run.memory()
+    assert told["questions"][0].startswith("... ") and told["questions"][0].endswith("_")
+    assert told["sentences"][0][0].endswith("(1 before)")
     with pytest.raises(ReverieError, match="running text"):
         reverie.train("vae", tmp_path / "t.txt", likelihood="words")
 
@@ -97,7 +102,7 @@ def test_ask_answers_one_question(asked: Path, tmp_path: Path, capsys: pytest.Ca
     told = json.loads(capsys.readouterr().out)
     assert len(told["answers"]) == 2 and len(told["story"]) == 3 and told["question"] == "Where is Anna?"
     assert cli.main(["ask", str(asked), "--story", "none.txt", "--question", "Where?"]) == 2
-    assert "there is no file none.txt" in capsys.readouterr().err
+    assert "none.txt is no file" in capsys.readouterr().err
 
 
 def test_ask_takes_lines_until_they_end(
@@ -112,6 +117,38 @@ def test_ask_takes_lines_until_they_end(
     monkeypatch.setattr("sys.stdin", io.StringIO("Anna went to the attic.\nWhere is Anna?"))
     assert cli.main(["ask", str(asked)]) == 0
     assert "anna went to the attic" in capsys.readouterr().out
+
+
+def test_a_question_nobody_understands_does_not_end_the_story(
+    asked: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("Anna went to the attic.\nWhrre iz Annna?\n?\nWhere is Anna?\n"))
+    assert cli.main(["ask", str(asked), "--json"]) == 0
+    one, two, three = json.loads(capsys.readouterr().out)["questions"]
+    assert "has no word that training had" in one["error"] and "error" in two
+    assert len(three["story"]) == 1 and three["answers"]
+
+
+def test_a_story_comes_through_a_pipe_and_one_without_sentences_is_said(
+    asked: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    question = ["--question", "Where is Anna?", "--json"]
+    monkeypatch.setattr(
+        "sys.stdin", io.StringIO("1 Anna went to the attic.\n2 Where is Anna?\tattic\t1\n3 Boris left.\n")
+    )
+    assert cli.main(["ask", str(asked), *question]) == 0
+    told = json.loads(capsys.readouterr().out)
+    # Numbers are no words of a sentence, and what was asked before is none.
+    assert [one["sentence"] for one in told["story"]] == ["anna went to the attic", "boris left"]
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert cli.main(["ask", str(asked), *question]) == 0
+    assert "a guess from the question alone" in json.loads(capsys.readouterr().out)["note"]
+
+
+@pytest.mark.parametrize("wrong", [(["a"], ["b"]), ([1, 2], "Where is Anna?"), ("Anna left.", 3)])
+def test_ask_takes_texts_alone(asked: Path, wrong: tuple) -> None:
+    with pytest.raises(ReverieError, match="question must be a text"):
+        reverie.load(asked).ask(*wrong)
 
 
 def test_ask_is_refused_where_no_model_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -101,6 +101,7 @@ def test_stories_are_told_from_documents_and_from_sequences(tmp_path: Path) -> N
         ("a.txt", "1 A.\n2 Q?\tx\n1 B.\n2 Q?\tx\n1 B.\n2 Q?\tx", r"all answers are the same"),
         ("a.jsonl", '{"question": "Q?", "story": []}', r"line 1: is no question; give lines such as"),
         ("a.jsonl", '{"question": "?!", "story": [], "answer": "x"}', r"line 1: lacks its question"),
+        ("a.jsonl", '{"question": "Q?", "story": [], "answer": null}', r"line 1: is no question"),
         ("a.jsonl", '{"question": 3, "story": [], "answer": "x"}', r"line 1: is no question"),
     ],
 )
@@ -109,6 +110,16 @@ def test_what_is_no_story_is_named(name: str, text: str, words: str, tmp_path: P
     with pytest.raises(ReverieError, match=words) as caught:
         data_floor.load(tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+def test_a_mark_that_editors_put_first_is_no_word(tmp_path: Path) -> None:
+    text = "".join(f"1 A{s} b.\n2 Which?\tone\n3 And?\ttwo\n" for s in range(9))
+    lines = "".join(json.dumps({"story": [f"A{s}"], "question": "Q?", "answer": "xy"[s % 2]}) + "\n" for s in range(9))
+    for name, content in (("a.txt", text), ("a.jsonl", lines)):
+        (tmp_path / name).write_text(content, encoding="utf-8")
+        plain = data_floor.load(tmp_path / name)
+        (tmp_path / name).write_text(content, encoding="utf-8-sig")
+        assert data_floor.load(tmp_path / name).hash == plain.hash and plain.likelihood == "stories"
 
 
 def test_rows_and_stories_are_not_taken_for_each_other() -> None:
@@ -218,6 +229,8 @@ def test_questions_of_ones_own_are_evaluated_by_the_words_of_training(
         run.evaluate(data=tmp_path / "mine.txt")
     with pytest.raises(ReverieError, match="holds no stories"):
         run.evaluate(data="digits")
+    with pytest.raises(ReverieError, match=r"none\.txt: no such file"):
+        run.evaluate(data="none.txt")
     # Its own test questions, by name, are those of the test split.
     again = run.evaluate(data="tiny-stories")
     assert again["cross_entropy"].value == pytest.approx(run.evaluate()["cross_entropy"].value, rel=1e-6)

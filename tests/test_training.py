@@ -151,3 +151,10 @@ def test_a_later_stage_that_explodes_before_it_wrote_anything_is_one_line(tmp_pa
         reverie.train("gmmn", drawings(), run=tmp_path / "run", epochs=2, **how)
     assert "\n" not in str(said.value)
     assert reverie.load(tmp_path / "run").record["reason"] == str(said.value)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_what_is_no_seed_is_refused_before_a_folder_is_made(seed: int, tmp_path: Path) -> None:
+    with pytest.raises(ReverieError, match=f"seed: {seed} is not a seed"):
+        reverie.train("vae", "digits", seed=seed, run=tmp_path / "run", steps=1)
+    assert not (tmp_path / "run").exists()

@@ -15,8 +15,9 @@ from reverie.errors import ReverieError
 from reverie.evaluate import questions
 from reverie.trained import Trained
 
-#: Test questions whose reading is drawn.
-_QUESTIONS = 6
+#: Test questions whose reading is drawn; words of running text that stand for a question.
+_QUESTIONS, _WORDS = 6, 8
+_FROM_NOTHING = "No sentence of a story is heard: the answer is a guess from the question alone."
 
 
 def ask(run: Trained, story: str | Sequence[str], question: str, *, top: int = 3) -> dict[str, Any]:
@@ -36,9 +37,9 @@ def ask(run: Trained, story: str | Sequence[str], question: str, *, top: int = 3
         ReverieError: for a model that answers none, or was trained on running text, and for a question without a word
             that it knows.
     """
-    model, facts = asking.need(run, "ask"), run.facts
-    if model.running:
-        raise ReverieError("ask: this run tells running text and answers no questions; train a memn2n on stories")
+    model, facts = ready(run), run.facts
+    if not isinstance(question, str) or not (isinstance(story, str) or all(isinstance(one, str) for one in story)):
+        raise ReverieError("ask: question must be a text, and story a text or a list of sentences")
     if top < 1:
         raise ReverieError(f"top: {top} is no number of answers; give 1 or more")
     told = tuple(sentences(story) if isinstance(story, str) else story)
@@ -62,8 +63,20 @@ def ask(run: Trained, story: str | Sequence[str], question: str, *, top: int = 3
             {"sentence": " ".join(text), "hops": [float(p) for p in read[:, i]]} for i, text in enumerate(kept)
         ],
         "nothing": [max(0.0, float(1.0 - p.sum())) for p in read],
-        "note": stories.unheard([asked], set(vocabulary), facts.shape, "not heard"),
+        "note": stories.unheard([asked], set(vocabulary), facts.shape, "not heard") if kept else _FROM_NOTHING,
     }  # fmt: skip
+
+
+def ready(run: Trained) -> Any:
+    """Return the run's model, insisting that it answers questions.
+
+    Raises:
+        ReverieError: for one that does not.
+    """
+    model = asking.need(run, "ask")
+    if model.running:
+        raise ReverieError("ask: this run tells running text and answers no questions; train a memn2n on stories")
+    return model
 
 
 def look(run: Trained, data: Dataset, split: str, made: np.ndarray) -> dict[str, Any]:
@@ -81,11 +94,16 @@ def look(run: Trained, data: Dataset, split: str, made: np.ndarray) -> dict[str,
 
     names = np.asarray(run.facts.class_names)
     # One from every stretch of the test questions, so that each of several tasks has its turn.
-    places = np.unique(np.linspace(0, data.size(split) - 1, _QUESTIONS).astype(int))
+    # The first words of a text have little before them.
+    first = min(data.shape[0], data.size(split)) - 1 if run.model.running else 0
+    places = np.unique(np.linspace(first, data.size(split) - 1, _QUESTIONS).astype(int))
     rows, right = data.rows(split)[places], np.asarray(data.labels(split))[places]
     found = questions.answers(run.model, rows)
     texts = stories.in_words(rows, tuple(names), data.shape)
     newest = [[*reversed(story), *[""] * (data.shape[0] - 1 - len(story))] for _, story in texts]
+    if run.model.running:
+        texts = [(" ".join(["...", *story[-_WORDS:], "_"]), story) for _, story in texts]
+        newest = [[f"{word} ({age} before)" if word else "" for age, word in enumerate(some, 1)] for some in newest]
     kept = {
         "questions": np.asarray([question for question, _ in texts]), "sentences": np.asarray(newest),
         "told": names[found.words[:, 0]], "right": names[right], "chances": found.chances[:, 0],
@@ -99,6 +117,11 @@ def look(run: Trained, data: Dataset, split: str, made: np.ndarray) -> dict[str,
 def sentences(text: str) -> list[str]:
     """Return the sentences of a text, one a line or each ended by a full stop."""
     return [" ".join(words) for words in stories.sentences_of(text)]
+
+
+def piped() -> list[str]:
+    """Return the sentences that come through a pipe; none where somebody could type."""
+    return [] if sys.stdin is None or sys.stdin.isatty() else sentences(sys.stdin.read())
 
 
 def lines() -> Iterator[str]:

@@ -126,7 +126,7 @@ def ask(
     *,
     question: Annotated[str | None, Parameter(metavar="TEXT", help="To be answered [default: typed in turn].")] = None,
     story: Annotated[
-        Path | None, Parameter(metavar="FILE", help="Sentences, one a line [default: those that are typed].")
+        Path | None, Parameter(metavar="FILE", help="Sentences, one a line [default: typed, or through a pipe].")
     ] = None,
     top: Annotated[int, Parameter(help="How many answers.")] = 3,
 ) -> Answer:
@@ -138,31 +138,43 @@ def ask(
     Example: reverie ask runs/memn2n-babi-1-1 --story story.txt
     """
     from reverie import questioning
+    from reverie.data.stories import text_of
 
     if story is not None and not story.is_file():
-        raise ReverieError(f"story: there is no file {story}; give one with a sentence a line")
+        raise ReverieError(f"story: {story} is no file; give one with a sentence a line")
     run = load(folder)
-    told = [] if story is None else questioning.sentences(story.read_text(encoding="utf-8", errors="replace"))
+    questioning.ready(run)
+    told = [] if story is None else questioning.sentences(text_of(story))
     if question is not None:
+        told = questioning.piped() if story is None else told
         found = run.ask(told, question, top=top)
         return Answer(found, _answered(found))
     if top < 1:
         raise ReverieError(f"top: {top} is no number of answers; give 1 or more")
-    run.model  # noqa: B018  read before the first line is asked for
-    every = []
+    every: list[dict[str, Any]] = []
     for line in questioning.lines():
         if not line:
             told = []
         elif not line.endswith("?"):
             told += questioning.sentences(line)
         else:
-            every.append(run.ask(told, line, top=top))
+            every.append(_asked(run, told, line, top))
             # Answered as it is asked (on stderr with --json, which comes at the end).
             Answer(every[-1], _answered(every[-1])).print(False)
     return Answer({"questions": every})
 
 
+def _asked(run: Any, told: Sequence[str], question: str, top: int) -> dict[str, Any]:
+    """Return the answer to a question that was typed, or why there is none: the story goes on."""
+    try:
+        return run.ask(told, question, top=top)
+    except ReverieError as error:
+        return {"question": question, "error": str(error)}
+
+
 def _answered(found: Mapping[str, Any]) -> list[Any]:
+    if "error" in found:
+        return [found["error"]]
     answers = ", ".join(f"{one['answer']} ({one['probability']:.3f})" for one in found["answers"])
     rows = [[one["sentence"], *(f"{p:.2f}" for p in one["hops"])] for one in found["story"]]
     rows += [["(nothing)", *(f"{p:.2f}" for p in found["nothing"])]]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from reverie import data as data_floor
-from reverie.data import own, stories
+from reverie.data import own, running, stories
 from reverie.data.dataset import Dataset, Rows
 from reverie.data.rows import hash_rows
 from reverie.errors import ReverieError
@@ -79,6 +79,8 @@ def other_sequences(facts: Dataset, data: Any) -> tuple[Dataset, str]:
         ReverieError: for other channels than those of the run's data.
     """
     found = data_floor.load(str(data) if isinstance(data, Path) else data)
+    if not found.inputs:
+        raise ReverieError(f"data: {data} holds no sequences to be answered, which the run was trained on")
     have, want = ((d.inputs, d.shape[-1] - d.inputs) for d in (found, facts))
     if have != want:
         raise ReverieError(
@@ -88,7 +90,8 @@ def other_sequences(facts: Dataset, data: Any) -> tuple[Dataset, str]:
 
 
 def other_stories(facts: Dataset, data: Any) -> tuple[Dataset, str]:
-    """Return questions of one's own, or a named set's test questions, as a split that is called as they are.
+    """Return questions of one's own, or a named set's test questions, as a split that is called as they are; of a
+    model of running text another text.
 
     What the model cannot hear of them is said on stderr.
 
@@ -96,7 +99,12 @@ def other_stories(facts: Dataset, data: Any) -> tuple[Dataset, str]:
         ReverieError: for what holds no stories, or answers that training did not have.
     """
     spec = str(data) if isinstance(data, Path) else data
-    named = data_floor.entry(spec) if isinstance(spec, str) and not Path(spec).exists() else None
+    if not isinstance(spec, str):
+        raise ReverieError("data: give a file of stories, or the name of a data set with them")
+    if facts.likelihood == running.LAW:
+        rows = running.recoded(Path(spec), facts.class_names or ())
+        return _beside(facts, rows, Path(spec).stem, spec)
+    named = data_floor.entry(spec) if not Path(spec).exists() else None
     if named is not None:
         raw, _ = named.raw(named.rules[0])
         if raw.likelihood != stories.LAW:
@@ -107,5 +115,10 @@ def other_stories(facts: Dataset, data: Any) -> tuple[Dataset, str]:
     rows, said = stories.recoded(asked, facts.class_names or (), facts.shape, str(spec))
     if said:
         for_stderr().say(said)
+    return _beside(facts, rows, name, spec)
+
+
+def _beside(facts: Dataset, rows: Rows, name: str, source: str) -> tuple[Dataset, str]:
+    """Return the data set with rows of one's own as a further split."""
     splits = {**facts.splits, name: rows}
-    return dataclasses.replace(facts, splits=splits, source=str(spec), hash=hash_rows({name: rows})), name
+    return dataclasses.replace(facts, splits=splits, source=source, hash=hash_rows({name: rows})), name

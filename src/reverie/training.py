@@ -110,6 +110,8 @@ def resolve(
     Raises:
         ReverieError: for an unknown model, preset, key or argument, each naming the nearest valid one.
     """
+    if not 0 <= seed < 2**32:
+        raise ReverieError(f"seed: {seed} is not a seed; give a whole number from 0 to {2**32 - 1}")
     module = models.load_module(model)
     merged: dict[str, Any] = {**module.PRESETS["fast"]}
     for name in presets:

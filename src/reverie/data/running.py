@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ from jaxtyping import Int
 
 from reverie.data.rows import Raw, Rows, narrow, resident_limit
 from reverie.data.splits import HELD_OUT
+from reverie.data.stories import text_of
 from reverie.errors import ReverieError
 
 #: The law of such rows.
@@ -34,10 +36,7 @@ def read(path: Path) -> Raw:
     """
     if path.suffix.lower() != ".txt" or not path.is_file():
         raise ReverieError(f"{path}: is no running text; give a .txt file, or leave --likelihood {LAW} out")
-    try:
-        words = words_of(path.read_text(encoding="utf-8"))
-    except UnicodeDecodeError:
-        raise ReverieError(f"{path}: cannot be read as text; save it as UTF-8") from None
+    words = words_of(text_of(path))
     if len(words) < FEWEST:
         raise ReverieError(f"{path}: has {len(words)} words; give a text of {FEWEST} at least")
     if 2 * len(words) * (MEMORY + 1) > resident_limit():
@@ -60,6 +59,18 @@ def read(path: Path) -> Raw:
     note = f"Each word is told from the {MEMORY} before it; {lost:.1%} of the training words are rarer, {OTHER}. "
     note += "The text is cut in order: its first eight tenths train."
     return Raw(splits, (1 + MEMORY, 1), None, vocabulary, (note,), LAW)
+
+
+def recoded(path: Path, vocabulary: Sequence[str]) -> Rows:
+    """Return another text as rows of a trained model, words that its vocabulary has not as `OTHER`.
+
+    Raises:
+        ReverieError: for what is no text, or has no two words.
+    """
+    words, place = words_of(text_of(path)), {word: number for number, word in enumerate(vocabulary)}
+    if len(words) < 2:
+        raise ReverieError(f"{path}: has {len(words)} words; give a text of two at least")
+    return _windows(np.asarray([place.get(word, 0) for word in words]), len(vocabulary))
 
 
 def words_of(text: str) -> list[str]:

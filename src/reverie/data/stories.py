@@ -37,6 +37,7 @@ MOST = 50
 BABI = "numbered lines, '1 Mary moved to the bathroom.', a question as '3 Where is Mary?<TAB>bathroom'"
 LINES = 'lines such as {"story": ["Mary is in the hall."], "question": "Where is Mary?", "answer": "hall"}'
 _LINE = re.compile(r"(\d+) (.*)")
+_NUMBERED = re.compile(r"^\s*\d+ ")
 
 Words = tuple[str, ...]
 
@@ -61,8 +62,12 @@ def answer_of(text: str) -> str:
 
 
 def sentences_of(text: str) -> tuple[Words, ...]:
-    """Return the sentences of a text that is not cut into any: lines, or what ends in a full stop."""
-    return tuple(filter(None, map(words_of, re.split(r"[.!?]+(?:\s|$)|\n", text))))
+    """Return the sentences of a text that is not cut into any: lines, or what ends in a full stop.
+
+    Of the bAbI form lines lose their numbers, and questions with their answers are left out.
+    """
+    lines = [_NUMBERED.sub("", line) for line in text.splitlines() if "\t" not in line]
+    return tuple(filter(None, map(words_of, re.split(r"[.!?]+(?:\s|$)|\n", "\n".join(lines)))))
 
 
 def holds_stories(path: Path) -> bool:
@@ -70,12 +75,26 @@ def holds_stories(path: Path) -> bool:
     ending = path.suffix.lower()
     if ending not in (".txt", ".jsonl") or not path.is_file():
         return False
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
         line = file.readline()
     if ending == ".jsonl":
         return '"question"' in line
     # A document may begin with a number; only a story says later how it is asked about.
     return line.startswith("1 ") and "\t" in path.read_text(encoding="utf-8", errors="replace")
+
+
+def text_of(path: Path) -> str:
+    """Return the text of a file, without the mark that some editors put first.
+
+    Raises:
+        ReverieError: for a file that is not there, or no text.
+    """
+    if not path.is_file():
+        raise ReverieError(f"{path}: no such file; check the path")
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        raise ReverieError(f"{path}: cannot be read as text; save it as UTF-8") from None
 
 
 def read(path: Path) -> Raw:
@@ -90,10 +109,7 @@ def read(path: Path) -> Raw:
 
 def asked_in(path: Path) -> list[Asked]:
     """Return the questions of a file."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise ReverieError(f"{path}: cannot be read as text; save it as UTF-8") from None
+    text = text_of(path)
     found = from_lines(text, str(path)) if path.suffix.lower() == ".jsonl" else from_text(text, str(path))
     if not found:
         raise ReverieError(f"{path}: asks nothing; give {LINES if path.suffix.lower() == '.jsonl' else BABI}")
@@ -140,6 +156,8 @@ def from_lines(text: str, where: str) -> list[Asked]:
         try:
             told = json.loads(line)
             story, question, answer = told["story"], told["question"], told["answer"]
+            if answer is None:
+                raise TypeError
             sentences = sentences_of(story) if isinstance(story, str) else tuple(words_of(one) for one in story)
             asked = Asked(tuple(filter(None, sentences)), words_of(question), answer_of(str(answer)))
         except (ValueError, KeyError, TypeError, AttributeError):

@@ -115,7 +115,11 @@ _ANSWERED = {
         "sequences", "sequences to be answered",
         "copy or another task of `reverie data`, or a .jsonl of inputs and answers",
     ),
-    "stories": ("questions about stories", "stories with questions", "babi:1 or another task, or a file of stories"),
+    "stories": (
+        "questions about stories", "stories with questions",
+        "babi:1 or another task, a file of stories (numbered lines, a tabulator before each answer), or running text "
+        "with --likelihood words",
+    ),
     "words": ("questions about stories", "running text", ""),
 }  # fmt: skip
 

@@ -159,7 +159,9 @@ def save(figure: Figure, path: Path) -> Path:
             if (name := _stood_for(getattr(artist, f"get_{part}")())) is not None:
                 getattr(artist, f"set_{part}")(PALETTE[name].light)
     buffer = io.BytesIO()
-    with mpl.rc_context(_RC):
+    # Letters that the font has not are drawn as boxes, and need no two lines of warning each.
+    with mpl.rc_context(_RC), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         how: dict[str, Any] = {"metadata": {"Date": None}} if path.suffix == ".svg" else {"dpi": 160}
         figure.savefig(buffer, format=path.suffix[1:], facecolor="white", **how)
     write_atomic(path, buffer.getvalue())

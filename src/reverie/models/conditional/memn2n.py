@@ -25,7 +25,7 @@ on the same batches; the one with the fewest wrong answers on validation rows an
 the lowest training error).
 
 Of running text (``--likelihood words``, preset ``language``) the story is the words before the one that is told, each
-a sentence, and a constant stands for the question.
+a sentence, and a constant stands for the question; where it begins, places are not empty but not there.
 
 Traps: earlier questions are no part of a story; of a long story the oldest sentences are dropped; an answer of several
 words is one word of the vocabulary; the released code's position encoding is not the paper's formula.
@@ -277,7 +277,7 @@ def recipe(
 
     def one(key: PRNGKeyArray) -> Network:
         return build(
-            key, vocabulary=data.classes, ages=max(MOST, sentences), slots=slots, places=places, width=width, hops=hops,
+            key, vocabulary=data.classes, ages=max(MOST, sentences), slots=0 if running else slots, places=places, width=width, hops=hops,
             tying=tying, encoding=encoding, rectified=rectified, constant=_CONSTANT if running else 0.0,
         )  # fmt: skip
 
