@@ -277,8 +277,9 @@ def recipe(
 
     def one(key: PRNGKeyArray) -> Network:
         return build(
-            key, vocabulary=data.classes, ages=max(MOST, sentences), slots=0 if running else slots, places=places, width=width, hops=hops,
-            tying=tying, encoding=encoding, rectified=rectified, constant=_CONSTANT if running else 0.0,
+            key, vocabulary=data.classes, ages=max(MOST, sentences), slots=0 if running else slots, places=places,
+            width=width, hops=hops, tying=tying, encoding=encoding, rectified=rectified,
+            constant=_CONSTANT if running else 0.0,
         )  # fmt: skip
 
     networks = [one(key) for key in jax.random.split(brief.key, restarts)]
