@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from reverie import cli, tabling
+from reverie import cli, models, tabling
 from reverie.data import load as load_data
 from reverie.errors import Interrupted, ReverieError
 from reverie.estimate import Estimate
@@ -363,3 +363,31 @@ def test_the_readme_and_the_pages_of_models_carry_the_footnotes() -> None:
     page = "\n".join(_script("model_pages").page("dbm", models.load_module("dbm")))
     assert "| recognition | DBM | ocr-letters | 8.40 %" in page and NOTES["ocr-size"] in page
     assert "−84.62 bound" in page and np.char.count(page, "another source that quotes it") == 1
+
+
+def test_tasks_of_one_network_are_judged_by_its_run_and_means_by_their_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memn2n = models.load_module("memn2n")
+    how = {"data": "tiny-stories", "settings": {"width": 6, "hops": 1, "restarts": 1}, "epochs": 1.0,
+           "budgets": {"smoke": {}}, "published": None, "source": None}  # fmt: skip
+    owner = Claim(table="babi", row="all", column="c", metric="error_rate", **how)
+    one = replace(owner, table="babi-tasks", row="1", column="joint", run_of=("babi", "all", "c"))
+    again = replace(one, row="2")
+    mean = Claim(table="babi", row="mean", column="c", metric="error_rate", mean_of=("babi-tasks", "joint"),
+                 **{**how, "settings": {}, "epochs": None})  # fmt: skip
+    monkeypatch.setattr(memn2n, "CLAIMS", (owner, one, again, mean))
+    monkeypatch.setattr(tabling.models, "discover", lambda: ["memn2n"])
+    monkeypatch.setattr(tabling.modelless, "CLAIMS", ())
+    (tmp_path / "results").mkdir()
+    monkeypatch.setenv("REVERIE_RESULTS", str(tmp_path / "results"))
+    with pytest.raises(ReverieError, match="babi, mean: needs 1, 2; first: reverie table babi-tasks --run"):
+        tabling.run_table("babi", budget="smoke", rows="mean")
+    tabling.run_table("babi-tasks", budget="smoke")
+    # One run for both, and counted once.
+    assert len(list(Path("runs/tables").glob("*/*"))) == 1
+    (row,) = [r for r in tabling.run_table("babi", budget="smoke", rows="mean") if r["row"] == "mean"]
+    ours = tables.read_result(again, tmp_path / "results")["ours"]
+    assert row["ours"]["value"] == pytest.approx(ours.value) and row["ours"]["estimator"] == "mean-of-2"
+    assert row["ours"]["standard_error"] == pytest.approx(ours.standard_error / 2**0.5)
+    assert ours.low < ours.value < ours.high and ours.n == 500
