@@ -253,6 +253,7 @@ def test_networks_side_by_side_learn_as_each_would_alone() -> None:
     model = eqx.tree_at(lambda m: m.networks, model, jax.tree.map(lambda a: a.at[1].multiply(30.0), model.networks))
     loss, rule = _questions.objective(0.1, 0.0), descent(lambda step: 0.1, clip=5.0)
 
+    @eqx.filter_jit
     def stepped(model: Any) -> Any:
         slope = jax.grad(lambda n: loss(eqx.tree_at(lambda m: m.networks, model, n), batch_of(data), None, KEY)[0])(
             model.networks
