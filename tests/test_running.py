@@ -132,7 +132,7 @@ def test_a_question_nobody_understands_does_not_end_the_story(
 def test_a_story_comes_through_a_pipe_and_one_without_sentences_is_said(
     asked: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    question = ["--question", "Where is Anna?", "--json"]
+    question = ["--story", "-", "--question", "Where is Anna?", "--json"]
     monkeypatch.setattr(
         "sys.stdin", io.StringIO("1 Anna went to the attic.\n2 Where is Anna?\tattic\t1\n3 Boris left.\n")
     )
@@ -143,9 +143,11 @@ def test_a_story_comes_through_a_pipe_and_one_without_sentences_is_said(
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     assert cli.main(["ask", str(asked), *question]) == 0
     assert "a guess from the question alone" in json.loads(capsys.readouterr().out)["note"]
+    assert cli.main(["ask", str(asked), "--story", "-"]) == 2
+    assert "give --question" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("wrong", [(["a"], ["b"]), ([1, 2], "Where is Anna?"), ("Anna left.", 3)])
+@pytest.mark.parametrize("wrong", [(["a"], ["b"]), ([1, 2], "Where is Anna?"), ("Anna left.", 3), (None, "Who?")])
 def test_ask_takes_texts_alone(asked: Path, wrong: tuple) -> None:
     with pytest.raises(ReverieError, match="question must be a text"):
         reverie.load(asked).ask(*wrong)

@@ -38,7 +38,8 @@ def ask(run: Trained, story: str | Sequence[str], question: str, *, top: int = 3
             that it knows.
     """
     model, facts = ready(run), run.facts
-    if not isinstance(question, str) or not (isinstance(story, str) or all(isinstance(one, str) for one in story)):
+    texts = isinstance(story, str) or (isinstance(story, Sequence) and all(isinstance(one, str) for one in story))
+    if not (isinstance(question, str) and texts):
         raise ReverieError("ask: question must be a text, and story a text or a list of sentences")
     if top < 1:
         raise ReverieError(f"top: {top} is no number of answers; give 1 or more")
@@ -93,8 +94,8 @@ def look(run: Trained, data: Dataset, split: str, made: np.ndarray) -> dict[str,
     from reverie.report.style import save
 
     names = np.asarray(run.facts.class_names)
-    # One from every stretch of the test questions, so that each of several tasks has its turn.
-    # The first words of a text have little before them.
+    # One from every stretch of the questions, so that each of several tasks has its turn; the first words of a text
+    # have little before them.
     first = min(data.shape[0], data.size(split)) - 1 if run.model.running else 0
     places = np.unique(np.linspace(first, data.size(split) - 1, _QUESTIONS).astype(int))
     rows, right = data.rows(split)[places], np.asarray(data.labels(split))[places]
@@ -117,11 +118,6 @@ def look(run: Trained, data: Dataset, split: str, made: np.ndarray) -> dict[str,
 def sentences(text: str) -> list[str]:
     """Return the sentences of a text, one a line or each ended by a full stop."""
     return [" ".join(words) for words in stories.sentences_of(text)]
-
-
-def piped() -> list[str]:
-    """Return the sentences that come through a pipe; none where somebody could type."""
-    return [] if sys.stdin is None or sys.stdin.isatty() else sentences(sys.stdin.read())
 
 
 def lines() -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -126,7 +127,7 @@ def ask(
     *,
     question: Annotated[str | None, Parameter(metavar="TEXT", help="To be answered [default: typed in turn].")] = None,
     story: Annotated[
-        Path | None, Parameter(metavar="FILE", help="Sentences, one a line [default: typed, or through a pipe].")
+        Path | None, Parameter(metavar="FILE", help="Sentences, one a line; - through a pipe [default: typed].")
     ] = None,
     top: Annotated[int, Parameter(help="How many answers.")] = 3,
 ) -> Answer:
@@ -140,13 +141,15 @@ def ask(
     from reverie import questioning
     from reverie.data.stories import text_of
 
-    if story is not None and not story.is_file():
+    pipe = story == Path("-")
+    if story is not None and not pipe and not story.is_file():
         raise ReverieError(f"story: {story} is no file; give one with a sentence a line")
     run = load(folder)
     questioning.ready(run)
-    told = [] if story is None else questioning.sentences(text_of(story))
+    if pipe and question is None:
+        raise ReverieError("story: - is read to its end and leaves nothing to type a question by; give --question")
+    told = [] if story is None else questioning.sentences(sys.stdin.read() if pipe else text_of(story))
     if question is not None:
-        told = questioning.piped() if story is None else told
         found = run.ask(told, question, top=top)
         return Answer(found, _answered(found))
     if top < 1:
