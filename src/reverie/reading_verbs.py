@@ -127,7 +127,10 @@ def ask(
     *,
     question: Annotated[str | None, Parameter(metavar="TEXT", help="To be answered [default: typed in turn].")] = None,
     story: Annotated[
-        Path | None, Parameter(metavar="FILE", help="Sentences, one a line; - through a pipe [default: typed].")
+        Path | None,
+        Parameter(
+            metavar="FILE", help="Sentences, one a line; - through a pipe [default: typed].", allow_leading_hyphen=True
+        ),
     ] = None,
     top: Annotated[int, Parameter(help="How many answers.")] = 3,
 ) -> Answer:
