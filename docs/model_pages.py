@@ -45,7 +45,9 @@ def index(titles: Mapping[str, str]) -> Iterator[str]:
 def page(name: str, module: ModuleType) -> Iterator[str]:
     """Yield the lines of a model's page."""
     yield f"# {name}\n\n*{title(module)}*\n"
-    yield f"```console\n$ reverie train {name} --data digits\n```\n"
+    # What the model is tested on is what it can learn from.
+    data = getattr(module, "BATTERY", {}).get("data", "digits")
+    yield f"```console\n$ reverie train {name} --data {data}\n```\n"
     # The theory is reStructuredText, as docstrings are: its equations are `.. math::`.
     theory = inspect.cleandoc(module.__doc__ or "").split("\n", 1)[-1].strip()
     yield f"## Theory\n\n````{{eval-rst}}\n{theory}\n````\n"
