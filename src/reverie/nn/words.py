@@ -5,9 +5,9 @@ A word is its number from 1 up, 0 is no word.  With R weights :math:`v_{jr}` of 
 
 .. math:: e_r = \textstyle\sum_{j : x_j > 0} v_{jr} A_{x_j}, \qquad r = 1..R .
 
-Of a small vocabulary a text is its weighed counts, a row of V numbers, and every table costs one matrix product: a CPU
-takes a fifth of the time that fetching rows and adding gradients to them one by one would take.  Of a large vocabulary
-rows are fetched.
+Of a small vocabulary a text is its weighed counts, a row of V numbers, and every table costs one matrix product: a step
+then takes half the time that it takes where rows are fetched and gradients added to them one by one
+(`benchmarks/memn2n.py`).  Of a large vocabulary rows are fetched.
 
 References: Sukhbaatar, Szlam, Weston & Fergus, *End-To-End Memory Networks*, 2015, 4.1.
 """
