@@ -181,6 +181,14 @@ def test_the_archive_is_read_task_by_task() -> None:
         babi.raw("babi-10k:3", lacking)
 
 
+def test_tasks_stand_where_they_are_without_the_one_that_is_not_here() -> None:
+    whole, lacking = (babi.parts("babi-10k:2-5", "test", rows) for rows in (4000, 3000))
+    assert whole["task 4"] == slice(2000, 3000) and "task 3" in whole
+    assert lacking["task 4"] == slice(1000, 2000) and "task 3" not in lacking
+    # Training rows with those that chose among them are in another order.
+    assert babi.parts("babi", "train", 20_000) == {} and len(babi.parts("babi", "train", 18_000)) == 20
+
+
 @pytest.mark.parametrize(
     ("name", "found"),
     [("babi", ("babi", tuple(range(1, 21)))), ("babi:7", ("babi", (7,))), ("babi-10k:2-4", ("babi-10k", (2, 3, 4))),
@@ -202,10 +210,10 @@ def test_the_published_tasks(data_folder: Path) -> None:
     every = data_floor.load("babi")
     # The paper counts 177 words.
     assert every.shape[0] == 51 and every.size("test") == 20_000 and 170 < every.classes < 185
-    place = babi.parts("babi", "test")["task 8"]
+    place = babi.parts("babi", "test", every.size("test"))["task 8"]
     answers = {every.class_names[y] for y in every.splits["test"].y[place]}
     assert "milk" in answers and "nothing" in answers and not answers & {"yes", "no"}
-    assert babi.parts("babi:8", "test") == {}
+    assert babi.parts("babi:8", "test", 1000) == {}
     with pytest.raises(ReverieError, match="lacks a file of task 3"):
         data_floor.load("babi-10k:3")
 

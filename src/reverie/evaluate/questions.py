@@ -70,7 +70,7 @@ def by_task(data: Dataset, split: str, wrong: Float[np.ndarray, " m"], chosen: I
     if data.likelihood != stories.LAW:
         return {}
     found = {}
-    for task, place in babi.parts(data.source, split).items():
+    for task, place in babi.parts(data.source, split, data.size(split)).items():
         own = wrong[(chosen >= place.start) & (chosen < place.stop)]
         if len(own):
             found[f"{METRIC}_{task.replace(' ', '_')}"] = Estimate.of_rows(
