@@ -60,21 +60,25 @@ def perplexity(data: Dataset, record: Estimate) -> dict[str, Estimate]:
     return {"perplexity": dataclasses.replace(record, value=at, standard_error=spread, unit="perplexity")}
 
 
-def by_task(data: Dataset, split: str, wrong: Float[np.ndarray, " m"], chosen: Int[np.ndarray, " m"]) -> dict[str, Any]:
+def by_task(
+    data: Dataset, record: Estimate, wrong: Float[np.ndarray, " m"], chosen: Int[np.ndarray, " m"]
+) -> dict[str, Estimate]:
     """Return the error of each task of a set of several.
 
     Args:
+        record: of all these questions.
         wrong: 1 where a question is answered wrongly.
         chosen: which questions of the split these are.
     """
+    split = str(record.split)
     if data.likelihood != stories.LAW:
         return {}
     found = {}
     for task, place in babi.parts(data.source, split, data.size(split)).items():
-        own = wrong[(chosen >= place.start) & (chosen < place.stop)]
+        own, whole = wrong[(chosen >= place.start) & (chosen < place.stop)], place.stop - place.start
         if len(own):
             found[f"{METRIC}_{task.replace(' ', '_')}"] = Estimate.of_rows(
-                own, kind="exact", estimator="network", unit="fraction", binarisation=data.binarisation, split=split,
-                data_hash=data.hash, rows_of=place.stop - place.start if len(own) < place.stop - place.start else None,
+                own, kind=record.kind, estimator=record.estimator, unit=record.unit, binarisation=record.binarisation,
+                split=split, data_hash=record.data_hash, rows_of=whole if len(own) < whole else None,
             )  # fmt: skip
     return found

@@ -80,7 +80,7 @@ def evaluate_task(
     if data.source == ngrams.TASK:
         records |= ngrams.beside(rows, next(iter(records.values())))
     if questions.METRIC in records:
-        records |= questions.by_task(data, split, found[questions.METRIC], chosen)
+        records |= questions.by_task(data, records[questions.METRIC], found[questions.METRIC], chosen)
         records |= questions.perplexity(data, records["cross_entropy"])
     first, *rest = (found[name] for name in model.metrics)
     more = dict(zip(list(model.metrics)[1:], rest, strict=True))
