@@ -299,6 +299,12 @@ class Judged(eqx.Module):
         return {}
 
 
+def told_wrongly(log_p: Float[Array, " C"], given: Given) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Return whether the likeliest class is another than the row's own (one-hot), as 0 or 1, and the cross-entropy."""
+    wrong = (log_p.argmax() != jnp.argmax(given)).astype(log_p.dtype)  # type: ignore[arg-type]
+    return wrong, -jnp.vdot(log_p, given)  # type: ignore[arg-type]
+
+
 class Classifying(Judged):
     """A model that tells classes, judged by the share of rows it tells wrongly and by its cross-entropy."""
 
@@ -315,9 +321,8 @@ class Classifying(Judged):
         raise NotImplementedError
 
     def judge(self, x: Row, given: Given = None) -> dict[str, Float[Array, ""]]:
-        log_p = self.log_classes(x)
-        wrong = (log_p.argmax() != jnp.argmax(given)).astype(log_p.dtype)  # type: ignore[arg-type]
-        return {"classification_error": wrong, "cross_entropy": -jnp.vdot(log_p, given)}  # type: ignore[arg-type]
+        wrong, cost = told_wrongly(self.log_classes(x), given)
+        return {"classification_error": wrong, "cross_entropy": cost}
 
     def encode(self, x: Row, given: Given = None) -> Float[Array, " C"]:
         """Return p(class | x), the classes in their order."""

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from reverie.prob.contracts import Given, Judged, Row
+from reverie.prob.contracts import Given, Judged, Row, told_wrongly
 
 
 class Reply(NamedTuple):
@@ -43,6 +42,5 @@ class Replying(Judged):
         raise NotImplementedError
 
     def judge(self, x: Row, given: Given = None) -> dict[str, Float[Array, ""]]:
-        log_p = self.reply(x).log_answers
-        wrong = (log_p.argmax() != jnp.argmax(given)).astype(log_p.dtype)  # type: ignore[arg-type]
-        return {"error_rate": wrong, "cross_entropy": -jnp.vdot(log_p, given)}  # type: ignore[arg-type]
+        wrong, cost = told_wrongly(self.reply(x).log_answers, given)
+        return {"error_rate": wrong, "cross_entropy": cost}

@@ -11,11 +11,11 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reverie.report.strips import squares
+from reverie.report.strips import shaded
 from reverie.report.style import INK, SOFT, drawn
 
-#: Steps of the colour; the smallest weight that is written; the most sentences that are drawn of a story.
-_LEVELS, _WRITTEN, _MOST = 10, 0.05, 8
+#: The smallest weight that is written; the most sentences that are drawn of a story.
+_WRITTEN, _MOST = 0.05, 8
 _WIDE = 46
 
 
@@ -48,10 +48,8 @@ def _read(weights: Float[np.ndarray, "K S"], names: Sequence[str]) -> tuple[Floa
 
 
 def _plate(axes: Axes, weights: Float[np.ndarray, "s K"], names: Sequence[str]) -> None:
-    levels = np.rint(np.clip(weights, 0, 1) * _LEVELS)
-    for level in range(1, _LEVELS + 1):
-        # Opacity rather than a colour map, so that the drawing reads on a light page and on a dark one.
-        squares(axes, levels == level, alpha=0.85 * level / _LEVELS)
+    # Never so dark that the number in it could not be read.
+    shaded(axes, weights, full=0.85)
     for (row, hop), weight in np.ndenumerate(weights):
         if weight >= _WRITTEN:
             axes.text(hop, row, f"{weight:.2f}", ha="center", va="center", color=INK, fontsize="small")

@@ -9,11 +9,11 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reverie.report.strips import squares
+from reverie.report.strips import shaded
 from reverie.report.style import INK, SOFT, drawn
 
-#: Steps of the colour, weights that are seen, and the most slots that are drawn.
-_LEVELS, _SEEN, _MOST = 10, 0.05, 64
+#: Weights that are seen, and the most slots that are drawn.
+_SEEN, _MOST = 0.05, 64
 
 
 def used(found: Mapping[str, np.ndarray]) -> tuple[int, int]:
@@ -64,10 +64,7 @@ def _ends(name: str, values: np.ndarray) -> tuple[float, float]:
 
 def _plate(axes: Axes, name: str, values: Float[np.ndarray, "T C"], ends: tuple[float, float]) -> None:
     low, high = ends
-    levels = np.rint(np.clip((np.nan_to_num(values.T) - low) / (high - low), 0, 1) * _LEVELS)
-    for level in range(1, _LEVELS + 1):
-        # Opacity rather than a colour map, so that the drawing reads on a light page and on a dark one.
-        squares(axes, levels == level, alpha=level / _LEVELS)
+    shaded(axes, (np.nan_to_num(values.T) - low) / (high - low))
     axes.set(xlim=(-0.5, len(values) - 0.5), ylim=(values.shape[1] - 0.5, -0.5), yticks=[])
     scale = "" if (low, high) == (0.0, 1.0) else f" ({low:.1f} to {high:.1f})".replace("-", "−")
     axes.set_title(f"{name}{scale}")

@@ -101,6 +101,16 @@ def _key(axes: Axes, scale: Scale, *, missing: bool) -> None:
     axes.legend(handles=made, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, handlelength=1.2)
 
 
+def shaded(axes: Axes, shares: np.ndarray, levels: int = 10, full: float = 1.0) -> None:
+    """Draw cells as squares, in so many steps, whose opacity is `full` times their share (0 to 1).
+
+    Opacity rather than a colour map, so that the drawing reads on a light page and on a dark one.
+    """
+    steps = np.rint(np.clip(shares, 0, 1) * levels)
+    for level in range(1, levels + 1):
+        squares(axes, steps == level, alpha=full * level / levels)
+
+
 def squares(axes: Axes, chosen: np.ndarray, alpha: float = 1.0, colour: str = ACCENT) -> None:
     i, j = np.nonzero(chosen)
     if not i.size:
