@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.stops import stopped_in_every_stage
 
 import reverie
 from reverie import data as data_floor
@@ -37,15 +38,10 @@ LIKELY = [name for name in NAMES if "likelihood" in models.capabilities(name)]
 CONDITIONAL = one_of_a_class([name for name in LIKELY if "class-conditional" in models.capabilities(name)])
 
 
-def taught(name: str, **more: Any) -> reverie.Run:
-    """Train a model with its `TINY` on what its `BATTERY` names: arguments of `train`, ``data`` digits if not said."""
+def tiny(name: str, **more: Any) -> dict[str, Any]:
+    """Return arguments of `train` for a model: its `TINY` on what its `BATTERY` names, ``data`` digits if not said."""
     module = models.load_module(name)
-    return reverie.train(name, **{"data": "digits", **getattr(module, "BATTERY", {}), **module.TINY, **more})
-
-
-def tiny_steps(name: str, **more: Any) -> reverie.Run:
-    """The same for so many steps rather than epochs."""
-    return taught(name, epochs=None, **more)
+    return {"data": "digits", **getattr(module, "BATTERY", {}), **module.TINY, **more}
 
 
 class Tiny(dict[str, reverie.Run]):
@@ -56,7 +52,7 @@ class Tiny(dict[str, reverie.Run]):
         self.root = root
 
     def __missing__(self, name: str) -> reverie.Run:
-        self[name] = taught(name, run=self.root / name)
+        self[name] = reverie.train(name, **tiny(name, run=self.root / name))
         return self[name]
 
 
@@ -127,11 +123,11 @@ def test_wrong_input_gets_one_clear_line(name: str, kind: str, trained: Tiny) ->
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_run_split_by_resuming_equals_a_whole_one_and_no_other_seed_s(name: str, tmp_path: Path) -> None:
-    whole = tiny_steps(name, run=tmp_path / "whole", steps=90)
-    with pytest.raises(reverie.Interrupted):
-        tiny_steps(name, run=tmp_path / "cut", steps=90, minutes=0.0)
-    cut = reverie.load(tmp_path / "cut").resume()
+def test_a_run_stopped_in_every_stage_equals_a_whole_one_and_no_other_seed_s(
+    name: str, trained: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trained[name]
+    cut = stopped_in_every_stage(monkeypatch, name, run=tmp_path / "cut", **tiny(name))
     read = lambda run: (run.path / "checkpoint.json").read_text().split('"sha256"')[1][:70]  # noqa: E731
     assert read(whole) == read(cut)
     plan = training.read_plan(whole.record)
@@ -147,8 +143,8 @@ def test_laws_sample_score_and_average_at_both_batch_shapes(name: str, likelihoo
     x = {"bernoulli": rng.integers(0, 2, (60, 5)), "gaussian": rng.normal(3.0, 2.0, (60, 5)),
          "categorical": rng.integers(0, 4, (60, 5))}[likelihood]  # fmt: skip
     data = data_floor.load(x, likelihood=likelihood)
-    tiny = {k: v for k, v in models.load_module(name).TINY.items() if k != "epochs"}
-    model, _ = models.load_module(name).recipe(Brief(data, jax.random.key(0), 1.0), **tiny)
+    small = {k: v for k, v in models.load_module(name).TINY.items() if k != "epochs"}
+    model, _ = models.load_module(name).recipe(Brief(data, jax.random.key(0), 1.0), **small)
     rows = jnp.asarray(data.rows("train"))
 
     def all_three(key: jax.Array, row: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -165,7 +161,7 @@ def test_laws_sample_score_and_average_at_both_batch_shapes(name: str, likelihoo
 
 @pytest.mark.parametrize("name", CONDITIONAL)
 def test_class_conditional_form(name: str, tmp_path: Path) -> None:
-    run = taught(name, run=tmp_path / "run", conditional=True)
+    run = reverie.train(name, **tiny(name, run=tmp_path / "run", conditional=True))
     found = run.evaluate(rows=100, samples=20)
     assert found["classification_error"].value < 0.6
     assert found["log_likelihood"].value < found["conditional_log_likelihood"].value + 0.5
