@@ -77,14 +77,11 @@ def _claim(column: str, data: str, published: float, cpu: dict[str, Any]) -> Cla
     )  # fmt: skip
 
 
+#: Small batches, large steps and averaged weights: in the time that batches of 100 take, four nats better on letters.
+_FAST: dict[str, Any] = {"batch": 20, "select": "average", "valid_every": 5.0, "valid_samples": 50}
 CLAIMS: tuple[Claim, ...] = (
-    _claim("mnist", "binarized-mnist", -84.13, {"epochs": 30, "rate": 2e-2, "valid_every": 3.0, "valid_samples": 50}),
-    _claim(
-        "ocr-letters",
-        "ocr-letters",
-        -28.17,
-        {"epochs": 100, "rate": 3e-2, "batch": 50, "valid_every": 4.0, "valid_samples": 50},
-    ),
+    _claim("mnist", "binarized-mnist", -84.13, {**_FAST, "epochs": 30, "rate": 2e-2}),
+    _claim("ocr-letters", "ocr-letters", -28.17, {**_FAST, "epochs": 100, "rate": 3e-2}),
 )
 
 
