@@ -159,8 +159,9 @@ def untrained(
     q_layers: tuple[LayerKind, ...] = ("sbn",),
     ordering: int = 1,
     forecast: int = 0,
+    bias: float = 0.0,
 ) -> Helmholtz:
-    """Return random weights; x starts at the data's means.
+    """Return random weights; x starts at the data's means, and binary units at `bias`.
 
     Raises:
         ReverieError: for widths that are none, or a number of kinds that is neither one nor a layer's each.
@@ -172,10 +173,11 @@ def untrained(
     sight = Sight.of(brief.data)
     sizes = (sight.width(brief.data.width), *latent)
     keys = iter(jax.random.split(brief.key, 2 * len(latent) + 3))
-    q = tuple(conditional(kind, next(keys), m, n) for kind, (m, n) in zip(up, pairwise(sizes), strict=True))
-    p = tuple(conditional(kind, next(keys), m, n) for kind, (n, m) in zip(down[1:], pairwise(latent), strict=False))
+    start = lambda kind, m, n: conditional(kind, next(keys), m, n, jnp.full(n, bias))  # noqa: E731
+    q = tuple(start(kind, m, n) for kind, (m, n) in zip(up, pairwise(sizes), strict=True))
+    p = tuple(start(kind, m, n) for kind, (n, m) in zip(down[1:], pairwise(latent), strict=False))
     data = cells(down[0], next(keys), latent[0], brief.data, ordering)
-    top = conditional(down[-1], next(keys), 0, latent[-1])
+    top = start(down[-1], 0, latent[-1])
     return Helmholtz(q, p, data, top, sight, _forecast(brief, next(keys), sizes[0], forecast) if forecast else None)
 
 

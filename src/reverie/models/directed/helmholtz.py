@@ -114,8 +114,8 @@ _FAST: dict[str, Any] = {"k": 5, "batch": 20, "select": "average", "valid_every"
 _SBN: dict[str, Any] = {"latent": _DEEP}
 _NADE: dict[str, Any] = {"latent": (250,), "p_layers": ("nade",), "q_layers": ("nade",)}
 CLAIMS: tuple[Claim, ...] = (
-    _claim("RWS-SBN", "mnist", "binarized-mnist", -85.48, _SBN, {**_FAST, "epochs": 40, "rate": 1e-2}),
-    _claim("RWS-SBN", "ocr-letters", "ocr-letters", -29.99, _SBN, {**_FAST, "epochs": 80, "rate": 1e-2}),
+    _claim("RWS-SBN", "mnist", "binarized-mnist", -85.48, _SBN, {**_FAST, "epochs": 40, "rate": 1e-2, "bias": -3.0}),
+    _claim("RWS-SBN", "ocr-letters", "ocr-letters", -29.99, _SBN, {**_FAST, "epochs": 80, "rate": 2e-2, "bias": -3.0}),
     _claim("RWS-NADE", "mnist", "binarized-mnist", -85.23, _NADE, {**_FAST, "epochs": 5, "rate": 5e-3}),
     _claim("RWS-NADE", "ocr-letters", "ocr-letters", -26.43, _NADE, {**_FAST, "epochs": 15, "rate": 5e-3}),
 )
@@ -128,6 +128,7 @@ def recipe(
     p_layers: tuple[LayerKind, ...] = ("sbn",),
     q_layers: tuple[LayerKind, ...] = ("sbn",),
     ordering: int = 1,
+    bias: float = -2.0,
     surrogate: Literal["wake-sleep", "rws", "vimco", "score", "concrete", "straight-through"] = "rws",
     k: int = 5,
     q_updates: QUpdates = "both",
@@ -148,6 +149,8 @@ def recipe(
         p_layers: kinds of the laws of P: one for all, or one each: the cells, the layers above them, the top last.
         q_layers: kinds of the laws of Q: one for all, or one each, from the data upwards.
         ordering: number of the order of cells that hear each other, the same for every seed; 0 is the file's own.
+        bias: what the biases of the binary units start at; at -2 about one in eight is on, and the layers above are not
+            lost in noise before they are of use.
         surrogate: how it learns.
         k: samples of h per row (vimco, and score by leave-one-out, need two or more).
         q_updates: of rws: whether q learns from its own weighed draws, from dreams, or from both.
@@ -164,7 +167,7 @@ def recipe(
     """
     known = ways(surrogate, k, q_updates, baseline, temperature)
     asked = surrogate == "score" and baseline == "input"
-    model = untrained(brief, latent, p_layers, q_layers, ordering, _FORECAST if asked else 0)
+    model = untrained(brief, latent, p_layers, q_layers, ordering, _FORECAST if asked else 0, bias)
     return model, directed_recipe(
         brief, conditional=False, surrogate=surrogate, k=k, beta=1.0, warmup=0.0, batch=batch, rate=rate,
         schedule_name=schedule, adam=adam, select=select, valid_every=valid_every, valid_samples=valid_samples,
