@@ -16,7 +16,7 @@ from reverie import models
 from reverie import sklearn as house
 
 #: One of each contract (`Latent`, `Energy`, `Explicit`, `Judged`, `Classifying`), as small as can be.  The VAE has a
-#: hidden layer: with none, scales are exponentials of the cells, and of every hundred seeds two have no finite gradient.
+#: hidden layer: with none, scales are exponentials of cells, and of every hundred seeds two have no finite gradient.
 FEW: dict[str, dict[str, Any]] = {
     "VAE": {"latent": (1,), "hidden": ((2,),), "epochs": 1, "valid_samples": 2, "draws": 2},
     "RBM": {"hidden": 2, "epochs": 1},

@@ -36,6 +36,9 @@ Draws of `infer` are boolean by type: nothing can go back through them, and Hami
 ais`) are refused.  The likelihood is told as importance sampling's lower bound, for which the papers take 100,000
 samples.
 
+Binary layers start sparse (`bias`, of P and Q alike): where every unit is on half of the time at first, upper layers
+hear noise, are learnt to be ignored, and stay so.
+
 Traps: wake and sleep need not descend one function, and early on dreams look like no data; q learns from dreams, which
 have no missing cells.  Published numbers are of Larochelle & Murray's fixed binarisation of MNIST, about 2 nats apart
 from pixels drawn afresh.
