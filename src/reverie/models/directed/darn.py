@@ -77,8 +77,10 @@ def _claim(column: str, data: str, published: float, cpu: dict[str, Any]) -> Cla
     )  # fmt: skip
 
 
-#: Small batches, large steps and averaged weights: in the time that batches of 100 take, four nats better on letters.
-_FAST: dict[str, Any] = {"batch": 20, "select": "average", "valid_every": 5.0, "valid_samples": 50}
+#: Small batches, large steps, averaged weights, and a decay without which it learns rows by heart.
+_FAST: dict[str, Any] = {
+    "batch": 20, "adam": {"decay": 0.01}, "select": "average", "valid_every": 5.0, "valid_samples": 50,
+}  # fmt: skip
 CLAIMS: tuple[Claim, ...] = (
     _claim("mnist", "binarized-mnist", -84.13, {**_FAST, "epochs": 30, "rate": 1e-2}),
     _claim("ocr-letters", "ocr-letters", -28.17, {**_FAST, "epochs": 100, "rate": 3e-2}),
