@@ -34,6 +34,7 @@ from tests.enumeration import (
 from tests.oracles import ScalarGaussian, assert_kills, assert_same, with_arrays
 
 import reverie
+from reverie import data as data_floor
 from reverie.errors import ReverieError
 from reverie.models.directed import helmholtz
 from reverie.models.directed._binary import Helmholtz
@@ -41,6 +42,7 @@ from reverie.models.directed._conditionals import Sigmoids
 from reverie.nn.blocks import Linear
 from reverie.prob import bounds, score_surrogates, surrogates
 from reverie.prob.score_surrogates import SCORED
+from reverie.train.recipe import Brief
 
 X = np.array([1.0, 0.0, 1.0, 1.0])
 NETS = [(HIDDEN,), (2, 1)]
@@ -363,12 +365,24 @@ def test_columns_of_other_laws_are_learnt(likelihood: str, tmp_path: Path) -> No
         ({"surrogate": "vimco", "k": 1, "batch": 10}, "k: vimco compares a row's samples"),
         ({"surrogate": "wake-sleep", "q_updates": "wake"}, "q-updates: wake-sleep has no such choice"),
         ({"surrogate": "elbo"}, "surrogate"),
+        ({"bias": float("nan")}, "bias: nan"),
     ],
 )
 def test_what_makes_no_sense_is_refused(more: dict, words: str, tmp_path: Path) -> None:
     with pytest.raises(ReverieError, match=words) as caught:
         reverie.train("helmholtz", np.eye(50, 4), run=tmp_path / "run", **more)
     assert "\n" not in str(caught.value)
+
+
+def test_binary_layers_start_at_their_bias_and_cells_at_their_means() -> None:
+    data = data_floor.load(np.tile([[1, 0, 0, 0], [1, 1, 0, 1]], (30, 1)))
+    how = {"latent": (5, 3), "p_layers": ("sbn", "darn", "nade")}
+    model, _ = helmholtz.recipe(Brief(data, jax.random.key(0), 1.0), **how, bias=-1.5, batch=10)
+    for layer in (*model.q, *model.p, model.top):
+        np.testing.assert_array_equal(layer.bias, -1.5)
+    np.testing.assert_allclose(jax.nn.sigmoid(model.data.law.logits.bias), np.clip(data.mean, 0.001, 0.999), rtol=1e-4)
+    default, _ = helmholtz.recipe(Brief(data, jax.random.key(0), 1.0), batch=10)
+    assert {float(value) for layer in default.q for value in layer.bias} == {-2.0}
 
 
 def test_wake_and_sleep_learn_digits(tmp_path: Path) -> None:

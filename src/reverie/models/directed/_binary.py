@@ -2,6 +2,7 @@ r"""The Helmholtz machine itself: P and Q over layers of binary units; what lear
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import equinox as eqx
@@ -164,8 +165,11 @@ def untrained(
     """Return random weights; x starts at the data's means, and binary units at `bias`.
 
     Raises:
-        ReverieError: for widths that are none, or a number of kinds that is neither one nor a layer's each.
+        ReverieError: for widths that are none, a bias that is no number, or a number of kinds that is neither one nor a
+            layer's each.
     """
+    if not math.isfinite(bias):
+        raise ReverieError(f"bias: {bias} is no place to start from; give a finite number, such as -2")
     if not latent or min(latent) < 1:
         raise ReverieError("latent: give the width of each layer, from the data upwards, each at least 1")
     down = _kinds("p-layers", p_layers, len(latent) + 1, "the cells, each layer above them but the top, and the top")
