@@ -37,7 +37,7 @@ TASKS: dict[str, tuple[tuple[str, ...], dict[str, dict[str, Any]]]] = {
         ("8", "12", "15"),
         {
             "feedforward": {"preset": "recall"},
-            "lstm-controller": {"preset": "lstm", "rate": 1e-4},
+            "lstm-controller": {"controller": "lstm", "rate": 1e-3, "epochs": 240},
             "lstm": {"rate": 1e-4, "epochs": 20},
         },
     ),
