@@ -23,7 +23,6 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 import reverie  # noqa: E402
 from reverie.progress import for_stderr  # noqa: E402
-from reverie.train.journal import Journal  # noqa: E402
 from reverie.train.provenance import provenance  # noqa: E402
 
 #: By task: sizes beyond those of training, and for each machine the preset and settings over it.
@@ -71,12 +70,11 @@ def row(task: str, machine: str, runs: list[reverie.Run]) -> dict[str, Any]:
     beyond = TASKS[task][0]
     found: dict[str, list[dict[str, Any]]] = {}
     for run in runs:
-        for size in ("", *beyond):
-            source = f"{task}:{size}" if size else None
-            judged = run.evaluate(**({} if source is None else {"data": source}), progress=for_stderr())
-            found.setdefault(size or "training", []).append({name: one.to_json() for name, one in judged.items()})
+        for size, data in {"training": None, **{size: f"{task}:{size}" for size in beyond}}.items():
+            judged = run.evaluate(data=data, progress=for_stderr())
+            found.setdefault(size, []).append({name: one.to_json() for name, one in judged.items()})
     costs = [at["bits_per_sequence"]["value"] for at in found["training"]]
-    last = [Journal(run.path / "metrics.jsonl").read()[-1] for run in runs]
+    last = [run.journal()[-1] for run in runs]
     return {
         "task": task, "machine": machine, "median": statistics.median(costs), "costs": costs,
         "parameters": runs[0].record["parameters"],
@@ -91,7 +89,7 @@ def draw(runs: dict[str, dict[str, list[reverie.Run]]], out: Path) -> None:
     for ax, (task, of) in zip(axes[0], runs.items(), strict=True):
         for colour, (machine, each) in enumerate(of.items()):
             for first, run in enumerate(each):
-                lines = Journal(run.path / "metrics.jsonl").read()
+                lines = run.journal()
                 seen = [line["step"] * run.record["plan"]["batch"] / 1e3 for line in lines]
                 cost = [line["bits_per_sequence"] for line in lines]
                 ax.plot(seen, cost, f"C{colour}", lw=1, label=machine if first == 0 else None)
